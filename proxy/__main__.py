@@ -1,0 +1,5 @@
+"""`python -m proxy` is `weir`."""
+
+from proxy.cli import main
+
+main()

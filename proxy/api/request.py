@@ -1,0 +1,94 @@
+"""The request of an exchange, as it came in and as it will go upstream."""
+
+from typing import Any, Protocol
+
+import orjson
+
+from proxy.api.errors import ClientError
+from proxy.api.headers import Headers
+
+_UNPARSED: Any = object()
+
+
+class BodySource(Protocol):
+    """Where the body comes from; the engine's side of `Request`."""
+
+    async def read(self) -> bytes:
+        """The whole body, kept for the way upstream."""
+
+    def replace(self, body: bytes) -> None:
+        """Send this instead."""
+
+
+class Request:
+    """What the client asked for.
+
+    `path` and `query` are as they came, undecoded. `endpoint` is the path without its leading `/` and `v1/`:
+    `/v1/chat/completions` and `/chat/completions` are both `chat/completions`. `headers` are as they will go
+    upstream, without the hop-by-hop ones: edit freely. `peer` is the other end of the connection, `address`
+    the client's address when the peer is a trusted proxy, else the peer's.
+    """
+
+    __slots__ = ("_body", "_json", "_path", "_query", "address", "endpoint", "headers", "method", "peer")
+
+    def __init__(
+        self,
+        method: str,
+        path: bytes,
+        query: bytes,
+        headers: Headers,
+        body: BodySource,
+        peer: str,
+        address: str,
+    ) -> None:
+        self.method = method
+        self.headers = headers
+        self.endpoint = ""
+        self.peer = peer
+        self.address = address
+        self._path = path
+        self._query = query
+        self._body = body
+        self._json = _UNPARSED
+
+    @property
+    def path(self) -> str:
+        """The path as it came, undecoded."""
+        return self._path.decode("latin-1")
+
+    @property
+    def query(self) -> str:
+        """What followed the `?`, as it came, undecoded."""
+        return self._query.decode("latin-1")
+
+    async def read(self) -> bytes:
+        """The whole body; read once, kept, and sent upstream from there.
+
+        A body that nobody reads is streamed through and never held. Above `limits_http.json_body` bytes this
+        raises `ClientError` (413); if the client leaves, `ClientGone`.
+        """
+        return await self._body.read()
+
+    async def json(self) -> Any:
+        """The body as JSON, parsed once for all plugins and not to be modified.
+
+        Raises `ClientError`: 400 `invalid_json`, or 415 for a compressed body. Change a body with
+        `set_body`, on bytes: parsing and writing JSON again loses 2^64 and duplicate keys.
+        """
+        if self._json is _UNPARSED:
+            encoding = self.headers.get("content-encoding")
+            if encoding is not None and encoding.lower() != "identity":
+                raise ClientError(
+                    415, "unsupported_encoding", "Send the request body without Content-Encoding."
+                )
+            try:
+                self._json = orjson.loads(await self.read())
+            except orjson.JSONDecodeError as error:
+                # orjson's message names the place and quotes nothing of the body.
+                raise ClientError(400, "invalid_json", f"The request body is not JSON: {error}.") from None
+        return self._json
+
+    def set_body(self, body: bytes) -> None:
+        """Send these bytes upstream instead of the client's; `Content-Length` follows by itself."""
+        self._json = _UNPARSED
+        self._body.replace(body)

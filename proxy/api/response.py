@@ -1,0 +1,118 @@
+"""The answer of an exchange, and the answer that a plugin gives itself."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from proxy.api.errors import WeirError
+from proxy.api.headers import Headers
+
+HOLD_LIMIT = 4 * 1024 * 1024
+"""Bytes of a JSON answer that `hold` keeps back unless told otherwise."""
+
+
+class Response:
+    """What goes back to the client.
+
+    `status` is 0 until the answer's headers have come. `headers` may be edited until `started`. `is_stream`
+    says whether it is a stream of server-sent events, `is_json` whether it is one JSON body: as the upstream,
+    or whoever replied, declared it.
+    """
+
+    __slots__ = ("headers", "held_limit", "is_json", "is_stream", "rewriting", "started", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers = Headers()
+        self.started = False
+        self.is_stream = False
+        self.is_json = False
+        self.rewriting: Literal["pass", "fail"] | None = None
+        self.held_limit = 0
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """The engine's: the head of an answer is here."""
+        self.status = status
+        self.headers = headers
+        for name, value in headers.raw:
+            if name == b"content-type":
+                media_type = value.partition(b";")[0].strip().lower()
+                self.is_stream = media_type == b"text/event-stream"
+                self.is_json = media_type == b"application/json" or media_type.endswith(b"+json")
+                return
+        self.is_stream = self.is_json = False
+
+    def rewrites(self, *, oversize: Literal["pass", "fail"] = "pass") -> None:
+        """Announce that `on_event` will change this answer.
+
+        Call it in `on_request` or `on_response`. Events then go through the hooks before they are sent, and
+        the upstream is asked for an uncompressed answer (when called in `on_request`). An event above 1 MiB
+        cannot be held: with "pass" it goes out as it came, unseen; with "fail" the answer is broken off
+        rather than let it pass. JSON bodies are held as by `hold`, under the same rule.
+        """
+        if self.started:
+            raise RuntimeError("rewrites() comes too late: the answer has started")
+        self.rewriting = "fail" if "fail" in (oversize, self.rewriting) else "pass"
+
+    def hold(self, limit: int = HOLD_LIMIT) -> None:
+        """Keep a JSON answer back up to `limit` bytes, so that headers can follow from its body.
+
+        `on_event` sees the body while headers can still be edited. A larger answer goes out without. What is
+        held by the whole process is bounded by `limits_http.hold_total`; above it answers are not held.
+        """
+        if self.started:
+            raise RuntimeError("hold() comes too late: the answer has started")
+        self.held_limit = max(self.held_limit, limit)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer to the client that does not go upstream. Return one from `on_request`.
+
+    It becomes `ex.response`: `on_response` and `on_end` run for the plugins whose turn had come. With
+    `events` it is a stream of recorded events (exact bytes, each with its empty line).
+    """
+
+    status: int
+    body: bytes = b""
+    headers: Headers = field(default_factory=Headers)
+    events: Sequence[bytes] | None = None
+    code: str = "replied"
+    """What `End.code` says of it."""
+
+    @classmethod
+    def error(
+        cls,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        type: str | None = None,  # OpenAI's name for it
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> "Reply":
+        """An OpenAI-shaped error, so that SDKs raise their typed exception with this message.
+
+        `retry_after` is in seconds; see `WeirError` for what its absence means.
+        """
+        if retry_after is not None and not math.isfinite(retry_after):
+            raise ValueError("retry_after is a finite number of seconds")
+        return cls.of(WeirError(status, code, message, type=type, param=param, retry_after=retry_after))
+
+    @classmethod
+    def of(cls, error: WeirError) -> "Reply":
+        """The answer that tells of an error."""
+        return cls(error.status, error.body(), Headers(error.headers()), code=error.code)
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200) -> "Reply":
+        """A JSON answer."""
+        return cls(status, orjson.dumps(value), Headers([(b"content-type", b"application/json")]))
+
+    @classmethod
+    def stream(cls, events: Sequence[bytes], status: int = 200) -> "Reply":
+        """A stream of recorded events."""
+        return cls(status, headers=Headers([(b"content-type", b"text/event-stream")]), events=events)

@@ -1,0 +1,1 @@
+"""The engine: imports `proxy.api` and `proxy.pricing`, never a plugin. Start reading at `forward.py`."""

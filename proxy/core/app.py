@@ -1,0 +1,192 @@
+"""The ASGI app of the data port: our own endpoints, everything else to the forwarder, and the lifespan."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from starlette.routing import BaseRoute, Match, Router
+
+from proxy.api.plugin import Plugin
+from proxy.api.server import Server
+from proxy.core.body import Receive
+from proxy.core.chain import Chain
+from proxy.core.config import ConfigError, PluginSettings, Settings
+from proxy.core.deadlines import Deadlines
+from proxy.core.deliver import Send
+from proxy.core.flight import Flight
+from proxy.core.forward import Forwarder, Setup
+from proxy.core.health import Health
+from proxy.core.loader import load
+from proxy.core.log import log, raised
+from proxy.core.routing import Route, connect
+
+DEFAULT_CHAIN = ("auth",)
+
+
+def compile_chain(settings: Settings) -> Chain:
+    """The plugins that a configuration names, made and checked. Raises `ConfigError` or `ChainError`."""
+    items = settings.plugins
+    if items is None:
+        items = [PluginSettings(use=name) for name in DEFAULT_CHAIN]
+    return Chain(load(items))
+
+
+def check_open(settings: Settings, chain: Chain) -> None:
+    """Refuse to hand an upstream key to whoever can reach the port. Raises `ConfigError`."""
+    holds_key = any(upstream.api_key is not None for upstream in settings.upstreams)
+    if (
+        holds_key
+        and not settings.allow_open
+        and not settings.listen.loopback
+        and not any(plugin.guards() for plugin in chain.plugins)
+    ):
+        raise ConfigError(
+            [
+                f"listen: {settings.listen} can be reached from outside, Weir holds an upstream key, and no "
+                "client keys are set: give `auth` keys, listen on 127.0.0.1, or set allow_open: true"
+            ]
+        )
+
+
+class App:
+    """One Weir: a chain, an upstream, the forwarder between them. Pure ASGI.
+
+    `start` and `stop` are called by ASGI's lifespan, on the event loop that serves.
+    """
+
+    def __init__(self, settings: Settings, chain: Chain, server: Server) -> None:
+        self.settings = settings
+        self.chain = chain
+        self.server = server
+        self._retired: dict[Setup, asyncio.Task[None]] = {}
+        self.deadlines = Deadlines()
+        self.health = Health(self)
+        self.failure: BaseException | None = None
+        """What `start` raised."""
+        self._forwarder: Forwarder
+        self._setup: Setup | None = None
+        self._routes = _routes(chain)
+
+    @property
+    def setup(self) -> Setup | None:
+        """What serves now; None before `start`."""
+        return self._setup
+
+    @property
+    def flights(self) -> list[Flight]:
+        """The exchanges that run now, on this configuration and on those that a reload has replaced."""
+        setups = [*self._retired, *([] if self._setup is None else [self._setup])]
+        return [flight for setup in setups for flight in setup.flights]
+
+    def __call__(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
+                return self.health.answer(scope, receive, send)
+            if self._routes.routes and self._is_own(scope):
+                return self._forwarder.local(scope, receive, send, self._routes)
+            return self._forwarder.forward(scope, receive, send)
+        if scope["type"] == "lifespan":
+            return self._lifespan(receive, send)
+        raise RuntimeError(f"Weir does not speak {scope['type']}")
+
+    def _is_own(self, scope: Any) -> bool:
+        return any(route.matches(scope)[0] is Match.FULL for route in self._routes.routes)
+
+    async def start(self) -> None:
+        """Start every plugin, in order, and make the way upstream. Stops what had started if one fails."""
+        route = self._route(self.settings)
+        await self._start_plugins(self.chain)
+        self._setup = Setup(self.settings, self.chain, route)
+        self._forwarder = Forwarder(self._setup, self.deadlines)
+
+    async def stop(self) -> None:
+        """Stop every plugin that had started, in reverse, and close the way upstream."""
+        for old, task in [*self._retired.items()]:
+            task.cancel()
+            await self._end_setup(old, self._setup)
+        if self._setup is not None:
+            await self._stop_plugins(self.chain.plugins)
+            await self._setup.route.upstream.aclose()
+        self.deadlines.close()
+
+    async def reload(self, settings: Settings, chain: Chain) -> None:
+        """Serve by another configuration from the next request on; running exchanges finish on theirs.
+
+        A plugin may adopt the state of the one of the same name that it replaces; that one is stopped once
+        its last exchange has ended. Raises what a plugin's `start` raised, and then nothing has changed. The
+        listeners stay as they are.
+        """
+        old = self._setup
+        assert old is not None  # noqa: S101 # only a running Weir reloads
+        kept = settings.upstreams[0] == old.route.settings
+        route = old.route if kept else self._route(settings)
+        replaced = {plugin.name: plugin for plugin in old.chain.plugins}
+        for plugin in chain.plugins:
+            if plugin.name in replaced:
+                plugin.adopt(replaced[plugin.name])
+        await self._start_plugins(chain)
+        self._setup = self._forwarder.setup = Setup(settings, chain, route)
+        self.settings, self.chain, self._routes = settings, chain, _routes(chain)
+        self._retired[old] = asyncio.get_running_loop().create_task(self._retire(old))
+
+    def _route(self, settings: Settings) -> Route:
+        """The way to the upstream. Raises `ConfigError`: certificates are read here."""
+        upstream = settings.upstreams[0]
+        try:
+            return Route(upstream, connect(upstream, self.deadlines))
+        except (OSError, ValueError) as error:
+            raise ConfigError([f"upstreams[0]: cannot be set up: {error}"]) from error
+
+    async def _retire(self, old: Setup) -> None:
+        while old.flights:
+            await asyncio.sleep(0.1)
+        await self._end_setup(old, self._setup)
+
+    async def _end_setup(self, old: Setup, now: Setup | None) -> None:
+        if self._retired.pop(old, None) is None:
+            return
+        await self._stop_plugins(old.chain.plugins)
+        in_use = [setup.route for setup in (now, *self._retired) if setup is not None]
+        if old.route not in in_use:
+            await old.route.upstream.aclose()
+
+    async def _start_plugins(self, chain: Chain) -> None:
+        started: list[Plugin] = []
+        try:
+            for plugin in chain.plugins:
+                await plugin.start(self.server)
+                started.append(plugin)
+        except BaseException:
+            await self._stop_plugins(started)
+            raise
+
+    async def _stop_plugins(self, plugins: Sequence[Plugin]) -> None:
+        for plugin in reversed(plugins):
+            try:
+                await plugin.stop()
+            except Exception as error:  # noqa: BLE001 # the others still have to be stopped
+                log.error(
+                    "a plugin failed to stop", extra={"fields": {"plugin": plugin.name, **raised(error)}}
+                )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:  # noqa: BLE001 # a plugin may raise anything
+            self.failure = error
+            await send({"type": "lifespan.startup.failed", "message": ""})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _routes(chain: Chain) -> Router:
+    return Router([route for plugin in chain.plugins for route in plugin.routes()])
+
+
+def management_routes(chain: Chain) -> list[BaseRoute]:
+    """What the plugins of a chain add to the management port."""
+    return [route for plugin in chain.plugins for route in plugin.management_routes()]

@@ -1,0 +1,284 @@
+"""The plugins of a configuration, compiled: one table per hook, of those that override it.
+
+`on_request` runs in order, everything else in reverse. A plugin whose turn in `on_request` has come (whether
+or not it finished) is entered, and what is entered is ended.
+"""
+
+import asyncio
+import contextvars
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from time import monotonic_ns
+from typing import Any, TypeVar
+
+from proxy.api.errors import PluginError, WeirError
+from proxy.api.event import END_OF_EVENTS, Event
+from proxy.api.exchange import End, Exchange
+from proxy.api.plugin import Plugin
+from proxy.api.response import Reply
+from proxy.api.timeline import Hop
+from proxy.core.flight import Flight
+from proxy.core.log import log, raised
+
+T = TypeVar("T")
+OnEvent = Callable[[Exchange, Event], Event | Sequence[Event] | None]
+
+
+class ChainError(Exception):
+    """Plugins that do not go together. One line that says what to do."""
+
+
+class Chain:
+    """Plugins in order, checked once, run for every exchange."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self.plugins = tuple(plugins)
+        _check(self.plugins)
+        overriding = [(depth, plugin) for depth, plugin in enumerate(self.plugins, 1)]
+        back = overriding[::-1]
+        self._request = [(d, p, p.on_request) for d, p in overriding if _overrides(p, "on_request")]
+        self._response = [(d, p, p.on_response) for d, p in back if _overrides(p, "on_response")]
+        self._event = [(d, p, p.on_event) for d, p in back if _overrides(p, "on_event")]
+        self._end = [(d, p, p.on_end) for d, p in back if _overrides(p, "on_end")]
+
+    def __len__(self) -> int:
+        return len(self.plugins)
+
+    @property
+    def ends(self) -> bool:
+        """Whether any plugin wants to know how an exchange ended."""
+        return bool(self._end)
+
+    def upto(self, slot: Any) -> int:
+        """How many plugins it takes until one has provided this slot; all of them if none does."""
+        for depth, plugin in enumerate(self.plugins, 1):
+            if slot in plugin.provides:
+                return depth
+        return len(self.plugins)
+
+
+class Run:
+    """One exchange's way through a chain.
+
+    Hooks run in the task of the request but in a context of their own, which `end` can take along to the
+    task that shields it: a context variable set in one hook is seen by all that follow, and can be reset.
+    """
+
+    __slots__ = ("_chain", "_context", "_ex", "_flight", "entered")
+
+    def __init__(self, chain: Chain, ex: Exchange, flight: Flight) -> None:
+        self._chain = chain
+        self._flight = flight
+        self._ex = ex
+        self._context = contextvars.copy_context() if chain.ends else None
+        self.entered = 0
+
+    async def request(self, upto: int | None = None) -> Reply | None:
+        """`on_request`, in order, of all plugins or the first `upto`; stops at the first Reply."""
+        depth = len(self._chain.plugins)
+        hooks = self._chain._request
+        if upto is not None and upto < depth:
+            depth = upto
+            hooks = [hook for hook in hooks if hook[0] <= depth]
+        reply = await self._within(self._request(hooks)) if hooks else None
+        if reply is None:
+            self.entered = depth
+        return reply
+
+    async def _request(self, hooks: Iterable[tuple[int, Plugin, Any]]) -> Reply | None:
+        ex = self._ex
+        flight = self._flight
+        for depth, plugin, hook in hooks:
+            self.entered = depth  # before the await: a hook that was cut off is ended too
+            start = monotonic_ns()
+            try:
+                reply: Reply | None = await hook(ex)
+            except WeirError:
+                raise
+            except Exception as error:  # noqa: BLE001 # a plugin may raise anything
+                self._failed(plugin, "on_request", error)
+                reply = None
+            finally:
+                ex.timeline.hops.append(Hop(plugin.name, "request", start, monotonic_ns()))
+            if flight.cause is not None:
+                raise flight.cause
+            if reply is not None:
+                return reply
+        return None
+
+    async def response(self) -> None:
+        """`on_response`, in reverse, of the plugins that are entered."""
+        hooks = self._entered(self._chain._response)
+        if hooks:
+            await self._within(self._response(hooks))
+
+    def _entered(self, hooks: list[tuple[int, Plugin, T]]) -> list[tuple[int, Plugin, T]]:
+        if not hooks or self.entered == len(self._chain.plugins):
+            return hooks
+        return [hook for hook in hooks if hook[0] <= self.entered]
+
+    async def _response(self, hooks: Iterable[tuple[int, Plugin, Any]]) -> None:
+        ex = self._ex
+        for _, plugin, hook in hooks:
+            start = monotonic_ns()
+            try:
+                await hook(ex)
+            except WeirError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                self._failed(plugin, "on_response", error)
+            finally:
+                ex.timeline.hops.append(Hop(plugin.name, "response", start, monotonic_ns()))
+            self._flight.check()
+
+    @property
+    def responds(self) -> bool:
+        """Whether any plugin of the chain looks at an answer's head."""
+        return bool(self._chain._response)
+
+    @property
+    def ends(self) -> bool:
+        """Whether any plugin of the chain wants to know how this ended."""
+        return self._chain.ends
+
+    @property
+    def sees_events(self) -> bool:
+        """Whether any entered plugin looks at events."""
+        return bool(self._entered(self._chain._event))
+
+    def events(self, events: Iterable[Event]) -> list[Event]:
+        """`on_event` of every entered plugin, in reverse, for each event; what comes out in their stead."""
+        if self._context is None:
+            return self._events(events)
+        return self._context.run(self._events, events)
+
+    def _events(self, events: Iterable[Event]) -> list[Event]:
+        passing = list(events)
+        for _, plugin, hook in self._entered(self._chain._event):
+            passing = self._through(plugin, hook, passing)
+        return passing
+
+    def _through(self, plugin: Plugin, hook: OnEvent, events: Iterable[Event]) -> list[Event]:
+        ex = self._ex
+        out: list[Event] = []
+        for event in events:
+            if event.kind == "part":
+                out.append(event)
+                continue
+            try:
+                result = hook(ex, event)
+            except WeirError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                self._failed(plugin, "on_event", error)
+                result = None
+            self._flight.check()
+            if result is None:
+                out.append(event)
+            elif ex.response.rewriting is None and ex.response.started:
+                # The bytes are out: to go on as if they had been changed would be a lie.
+                self._failed(
+                    plugin, "on_event", RuntimeError("replaced an event without ex.response.rewrites()")
+                )
+                out.append(event)
+            else:
+                out.extend((result,) if isinstance(result, Event) else result)
+                if event is END_OF_EVENTS:
+                    out.append(event)  # the plugins that come after still have theirs to give out
+        return out
+
+    async def end(self, end: End) -> None:
+        """`on_end`, in reverse, once for every entered plugin. Neither raises nor is cut short.
+
+        A cancellation that arrives meanwhile is raised when all is done.
+        """
+        hooks = self._entered(self._chain._end)
+        if not hooks:
+            return
+        task = asyncio.get_running_loop().create_task(self._ends(hooks, end), context=self._context)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                if task.cancelled():
+                    break
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _ends(self, hooks: Iterable[tuple[int, Plugin, Any]], end: End) -> None:
+        ex = self._ex
+        flight = self._flight
+        for _, plugin, hook in hooks:
+            flight.arm_end()
+            start = monotonic_ns()
+            try:
+                await hook(ex, end)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                while task is not None and task.uncancel():
+                    pass
+                log_failure(plugin, "on_end", TimeoutError("took too long") if flight.overdue else error, ex)
+            except Exception as error:  # noqa: BLE001
+                log_failure(plugin, "on_end", error, ex)
+            ex.timeline.hops.append(Hop(plugin.name, "end", start, monotonic_ns()))
+
+    def _failed(self, plugin: Plugin, hook: str, error: Exception) -> None:
+        log_failure(plugin, hook, error, self._ex)
+        if plugin.on_error == "fail":
+            raise PluginError(plugin.name, hook) from error
+
+    def _within(self, hooks: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        return hooks if self._context is None else _in_context(self._context, hooks)
+
+
+@types.coroutine
+def _in_context(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run a coroutine in this task but in another context: each of its steps is entered there."""
+    try:
+        waits_for = context.run(coroutine.send, None)
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:  # noqa: BLE001 # cancellation too: it is the coroutine's to see
+                waits_for = context.run(coroutine.throw, error)
+            else:
+                waits_for = context.run(coroutine.send, value)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def log_failure(plugin: Plugin, hook: str, error: BaseException, ex: Exchange) -> None:
+    """Log that a plugin failed: name, hook and place, but no message, since that may quote a prompt."""
+    log.error(
+        "a plugin failed",
+        extra={
+            "fields": {
+                "id": ex.id,
+                "plugin": plugin.name,
+                "hook": hook,
+                "policy": plugin.on_error,
+                **raised(error),
+            }
+        },
+    )
+
+
+def _overrides(plugin: Plugin, hook: str) -> bool:
+    return getattr(type(plugin), hook) is not getattr(Plugin, hook)
+
+
+def _check(plugins: Sequence[Plugin]) -> None:
+    provided: set[Any] = set()
+    everywhere = {slot for plugin in plugins for slot in plugin.provides}
+    for plugin in plugins:
+        for slot in plugin.requires:
+            if slot not in provided:
+                where = "earlier in" if slot in everywhere else "into"
+                raise ChainError(f"{plugin.name} needs {slot}: put its provider {where} the chain")
+        for slot in plugin.reads_at_end:
+            if slot not in everywhere:
+                raise ChainError(f"{plugin.name} reads {slot} at the end: put its provider into the chain")
+        provided.update(plugin.provides)

@@ -1,0 +1,104 @@
+"""A running exchange seen from outside: its task, its deadline, and why it was cut short."""
+
+import asyncio
+
+from proxy.api.errors import WeirError
+from proxy.core.deadlines import NEVER
+from proxy.core.upstream import Late, errors
+
+END_LIMIT = 5.0
+"""Seconds that one plugin's `on_end` may take."""
+
+
+class Flight:
+    """Carries one exchange through one task. Everything that cuts it short goes through `interrupt`.
+
+    Interrupting cancels the task, wherever it waits; once `ending` nothing does, so that `on_end` runs
+    whole. A cause that comes from the task itself (a hook that calls `abort`) is found at the next look at
+    `cause`.
+    """
+
+    __slots__ = (
+        "_end_task",
+        "_loop",
+        "_task",
+        "_total_at",
+        "cause",
+        "deadline",
+        "ending",
+        "late",
+        "overdue",
+    )
+
+    def __init__(self, total: float, task: "asyncio.Task[None] | None" = None) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._task = task or asyncio.current_task(loop)
+        self._total_at = loop.time() + total
+        self._end_task: asyncio.Task[None] | None = None
+        self.cause: WeirError | None = None
+        self.deadline = self._total_at
+        self.late: Late = errors.max_duration
+        self.ending = False
+        self.overdue = False
+
+    def arm(self, seconds: float, late: Late) -> None:
+        """See `Clock.arm`; the total is never extended."""
+        deadline = self._loop.time() + seconds
+        if deadline < self._total_at:
+            self.deadline = deadline
+            self.late = late
+        else:
+            self.deadline = self._total_at
+            self.late = errors.max_duration
+
+    def rest(self) -> None:
+        """Nothing is awaited from the upstream now: only the total counts."""
+        self.deadline = self._total_at
+        self.late = errors.max_duration
+
+    def interrupt(self, cause: WeirError) -> None:
+        """End this exchange for this cause. The first cause counts."""
+        if self.cause is not None or self.ending:
+            return
+        self.cause = cause
+        task = self._task
+        if task is not None and asyncio.current_task(self._loop) is not task:
+            task.cancel()
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        if not self.ending:
+            self.interrupt(self.late())
+        elif self._end_task is not None:  # again at each tick, should a plugin swallow it
+            self.overdue = True
+            self._end_task.cancel()
+
+    def check(self) -> None:
+        """Raise what this exchange was interrupted for, if it was."""
+        if self.cause is not None:
+            raise self.cause
+
+    def cancelled(self) -> bool:
+        """A cancellation has been caught: whether it was ours. If so, it is taken back."""
+        if self.cause is None:
+            return False
+        if self._task is not None:
+            self._task.uncancel()
+        return True
+
+    def begin_telling(self) -> None:
+        """The cause is known and is being told: what is still to run before the end gets `END_LIMIT`."""
+        self.cause = None
+        self._total_at = self.deadline = self._loop.time() + END_LIMIT
+
+    def begin_ending(self) -> None:
+        """From here on nothing interrupts."""
+        self.ending = True
+        self.deadline = NEVER
+
+    def arm_end(self) -> None:
+        """The task that now runs has `END_LIMIT` for its next hook."""
+        self._end_task = asyncio.current_task(self._loop)
+        self.overdue = False
+        self.deadline = self._loop.time() + END_LIMIT

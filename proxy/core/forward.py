@@ -1,0 +1,464 @@
+"""The life of one exchange: start reading here.
+
+    gate ─ chain.request ─ routing.attempt ─ chain.response ─ deliver ─ chain.end
+             │ Reply                                             │
+             └──────────── chain.response ─ chain.end ─ send ◄───┘ error before the first byte
+
+Whatever happens, in this order and once: the upstream's answer is closed, every entered plugin's `on_end`
+runs, one line is logged. Only then does the client get the last bytes.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from itertools import count
+from time import monotonic_ns
+from typing import Any
+
+from proxy.api.errors import (
+    ClientError,
+    ClientGone,
+    InternalError,
+    PluginError,
+    ShuttingDown,
+    UpstreamError,
+    WeirError,
+)
+from proxy.api.exchange import End, Exchange, Reason
+from proxy.api.headers import Headers
+from proxy.api.request import Request
+from proxy.api.response import Reply
+from proxy.api.slots import DRY_RUN, IDENTITY
+from proxy.core import gate, headers, server_timing
+from proxy.core.body import Body, Receive, Stream
+from proxy.core.chain import Chain, Run
+from proxy.core.config import Settings
+from proxy.core.deadlines import Deadlines
+from proxy.core.deliver import Delivery, Held, Send
+from proxy.core.flight import Flight
+from proxy.core.log import log, raised
+from proxy.core.routing import Route
+from proxy.core.upstream import Answer, Outgoing
+from proxy.core.watch import watch
+
+_ID_PREFIX = os.urandom(8).hex()
+_WITHOUT_BODY_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
+
+
+class ResponseAborted(Exception):
+    """An answer was broken off on purpose: the server closes the connection, visibly unfinished."""
+
+
+class Setup:
+    """What one configuration makes of Weir. An exchange keeps the one it began with, come what may.
+
+    `flights` are the exchanges that run on it.
+    """
+
+    def __init__(self, settings: Settings, chain: Chain, route: Route) -> None:
+        self.settings = settings
+        self.chain = chain
+        self.route = route
+        self.total = route.settings.timeouts.total
+        self.idle = route.settings.timeouts.idle
+        self.limits = settings.limits_http
+        self.flights: set[Flight] = set()
+        self.held = Held(settings.limits_http.hold_total)
+        self.to_identity = chain.upto(IDENTITY)
+
+
+class Forwarder:
+    """Takes requests as ASGI gives them; one per process."""
+
+    def __init__(self, setup: Setup, deadlines: Deadlines) -> None:
+        self.setup = setup
+        self.deadlines = deadlines
+        self._paths = gate.Paths()
+        self._ids = count()
+
+    def forward(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request by sending it upstream."""
+        return Trip(self, scope, receive, send).go(None)
+
+    def local(self, scope: Any, receive: Receive, send: Send, app: Any) -> Awaitable[None]:
+        """Serve one request by an ASGI app of our own, after the chain up to whoever provides IDENTITY.
+
+        The app finds the exchange in `scope["weir.exchange"]`.
+        """
+        return Trip(self, scope, receive, send).go(app)
+
+    def next_id(self) -> str:
+        """A request id: unique in this process by its count, across processes by its random beginning."""
+        return f"{_ID_PREFIX}{next(self._ids):010x}"
+
+    def endpoint(self, raw_path: bytes) -> str:
+        """See `Paths.endpoint`."""
+        return self._paths.endpoint(raw_path)
+
+
+class Trip:
+    """One exchange from its first byte to its last."""
+
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_delivery",
+        "_end",
+        "_forwarder",
+        "_hangs_up",
+        "_named",
+        "_raw_path",
+        "_receive",
+        "_responding",
+        "_run",
+        "_scope",
+        "_send",
+        "_setup",
+        "_unwatch",
+        "ex",
+        "flight",
+    )
+
+    def __init__(self, forwarder: Forwarder, scope: Any, receive: Receive, send: Send) -> None:
+        setup = self._setup = forwarder.setup
+        settings = setup.settings
+        limits = settings.limits_http
+        client = scope.get("weir.client")
+        flight = self.flight = Flight(setup.total, None if client is None else client.task)
+        self._forwarder = forwarder
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._raw_path = gate.raw_path(scope)
+        self._body = Body(receive, flight, limits.json_body, limits.body_idle, client)
+        self._answer: Answer | None = None
+        self._delivery: Delivery | None = None
+        self._end: End | None = None
+        self._named: frozenset[bytes] = frozenset()
+        self._hangs_up = False
+        self._responding = False
+        self._unwatch: Callable[[], None] | None = None
+        address = scope.get("client")
+        peer = address[0] if address else ""
+        own = Headers(headers.towards_upstream(scope["headers"]))
+        trusted = settings.trusted_proxies
+        request = Request(
+            scope["method"],
+            self._raw_path,
+            scope["query_string"],
+            own,
+            self._body,
+            peer,
+            headers.client_address(peer, own, trusted) if trusted else peer,
+        )
+        self.ex = Exchange(forwarder.next_id(), request, flight)
+        self._run = Run(setup.chain, self.ex, flight)
+
+    async def go(self, app: Any) -> None:
+        """Run the exchange to its end. Raises `ResponseAborted`, or the cancellation of a stranger."""
+        stranger: asyncio.CancelledError | None = None
+        flights, deadlines = self._setup.flights, self._forwarder.deadlines
+        flights.add(self.flight)
+        deadlines.add(self.flight)
+        try:
+            error: WeirError
+            try:
+                await (self._forward() if app is None else self._local(app))
+                return
+            except WeirError as failure:
+                error = failure
+                self.flight.cancelled()  # a hook may have swallowed the cancellation itself
+            except asyncio.CancelledError as cancelled:
+                if self.flight.cancelled():
+                    assert self.flight.cause is not None  # noqa: S101 # cancelled() says so
+                    error = self.flight.cause
+                else:
+                    stranger = cancelled
+                    error = ShuttingDown()
+            except Exception as bug:  # noqa: BLE001 # ours, or a library's: told apart from a plugin's
+                error = InternalError()
+                self._log_bug(bug)
+            await self._fail(error)
+        finally:
+            self._stop_watching()
+            flights.discard(self.flight)
+            deadlines.discard(self.flight)
+            self._delivery = None  # it knows us: without a cycle there is nothing for the collector
+        if stranger is not None:
+            raise stranger
+
+    # -- the ways through --------------------------------------------------------------------------
+
+    async def _forward(self) -> None:
+        ex = self.ex
+        self._pass_gate()
+        run = self._run
+        reply = await run.request()
+        if reply is None and (dry_run := ex.get(DRY_RUN)) is not None:
+            reply = Reply.json(dry_run.body)
+        if reply is not None:
+            await self._reply(reply)
+            return
+        body = await self._body.outgoing()
+        if body is None and ex.request.method not in _WITHOUT_BODY_METHODS:
+            body = b""  # RFC 9110, 8.6: a method that may have a body says that there is none
+        if isinstance(body, Stream):
+            body.on_end = self._start_watching
+        else:
+            self._start_watching()
+        outgoing = self._outgoing(body)
+        answer = self._answer = await self._setup.route.attempt(ex, self.flight, outgoing)
+        self._body.awaited = False
+        ex.timeline.response = monotonic_ns()
+        ex.response.begin(answer.status, Headers(headers.towards_client(answer.headers)))
+        if answer.status == 204:
+            ex.response.headers.remove(b"content-length")  # RFC 9110, 8.6
+        self._responding = True
+        if run.responds:
+            await run.response()
+        setup = self._setup
+        delivery = self._delivery = Delivery(
+            ex, self.flight, run, answer, self._send, self._start, self._complete, setup
+        )
+        await delivery.deliver()
+
+    async def _local(self, app: Any) -> None:
+        """A route of our own: `app` is ASGI; headers, hooks and the end are those of every exchange."""
+        self._pass_gate()
+        reply = await self._run.request(self._setup.to_identity)
+        if reply is not None:
+            await self._reply(reply)
+            return
+        response = self.ex.response
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                response.begin(message["status"], Headers(list(message.get("headers", []))))
+                self._responding = True
+                await self._run.response()
+                await self._start()
+                return
+            if not message.get("more_body", False):
+                await self._finish(End("complete", "own_endpoint"))
+            await self._send(message)
+
+        await app({**self._scope, "weir.exchange": self.ex}, self._receive, send)
+
+    def _pass_gate(self) -> None:
+        scope = self._scope
+        request = self.ex.request
+        gate.check_method(request.method)
+        try:
+            framing = gate.check_framing(scope["http_version"], scope["headers"])
+        except ClientError:
+            self._hangs_up = True  # where this request ends, and the next begins, is not for us to say
+            raise
+        self._body.framed, self._body.length, self._named = framing
+        request.endpoint = self._forwarder.endpoint(self._raw_path)
+
+    def _outgoing(self, body: bytes | Stream | None) -> Outgoing:
+        ex = self.ex
+        request = ex.request
+        pairs = headers.without(request.headers.raw, self._named)
+        if ex.response.rewriting is not None:
+            pairs = [pair for pair in pairs if pair[0] != b"accept-encoding"]
+            pairs.append((b"accept-encoding", b"identity"))
+        # What came, `?` and all, below `/v1` or `/`.
+        target = self._scope.get("weir.target")
+        if target is None:
+            query = self._scope["query_string"]
+            target = self._raw_path + b"?" + query if query else self._raw_path
+        if self._raw_path[:3] == b"/v1" and self._raw_path[3:4] in (b"/", b""):
+            target = target[3:]
+        return Outgoing(request.method.encode(), target, pairs, body)
+
+    def _start(self, *, body_follows: bool = False) -> Awaitable[None]:
+        """Send the head; `body_follows` promises a piece of the body in this very turn of the loop."""
+        ex = self.ex
+        response = ex.response
+        pairs = response.headers.raw
+        pairs.append((b"x-weir-request-id", ex.id.encode()))
+        if self._setup.settings.server_timing:
+            value = server_timing.header(ex.timeline)
+            if value:
+                pairs.append((b"server-timing", value))
+        if self._hangs_up:
+            pairs.append((b"connection", b"close"))
+        response.started = True
+        message = {"type": "http.response.start", "status": response.status, "headers": pairs}
+        if body_follows:
+            message["weir.body_follows"] = True
+        return self._send(message)
+
+    async def _reply(self, reply: Reply) -> None:
+        """Give the client an answer of our own, whole."""
+        ex = self.ex
+        response = ex.response
+        response.begin(reply.status, Headers(list(reply.headers.raw)))
+        if b"date" not in response.headers:
+            response.headers.add(b"date", formatdate(usegmt=True))
+        if b"x-request-id" not in response.headers:
+            response.headers.add(b"x-request-id", ex.id)
+        ex.timeline.response = ex.timeline.response or monotonic_ns()
+        if not self._responding:
+            self._responding = True
+            await self._run.response()
+        await self._give(reply, End("rejected", reply.code))
+
+    async def _give(self, reply: Reply, end: End) -> None:
+        response = self.ex.response
+        pieces = [reply.body] if reply.events is None else [*reply.events, b""]
+        if reply.events is None and reply.status not in (204, 304):
+            response.headers[b"content-length"] = b"%d" % len(reply.body)
+        if reply.events is None:
+            await self._finish(end)
+        await self._start(body_follows=True)
+        for piece in pieces[:-1]:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._finish(end)
+        await self._send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
+
+    # -- endings -----------------------------------------------------------------------------------
+
+    def _complete(self) -> Awaitable[None]:
+        code = "completed"
+        delivery = self._delivery
+        if (
+            delivery is not None
+            and self.ex.response.is_stream
+            and self.ex.request.endpoint.endswith("completions")
+            and b"[DONE]" not in delivery.tail
+        ):
+            code = "completed_no_done"
+        return self._finish(End("complete", code))
+
+    async def _fail(self, error: WeirError) -> None:
+        """End an exchange that could not be completed, and tell the client what it can still be told."""
+        if self._end is not None:
+            raise ResponseAborted  # the last bytes could not be sent
+        response = self.ex.response
+        end = End(_reason(error), error.code, error)
+        if not response.started and not isinstance(error, ClientGone):
+            await self._tell(error, end)
+            return
+        await self._finish(end)
+        if isinstance(error, ClientGone):
+            return
+        encoding = response.headers.get(b"content-encoding")
+        if (
+            response.is_stream
+            and encoding is None
+            and b"content-length" not in response.headers
+            and (self._delivery is None or self._delivery.between_events)
+        ):
+            await self._send({"type": "http.response.body", "body": error.event(), "more_body": True})
+        raise ResponseAborted
+
+    async def _tell(self, error: WeirError, end: End) -> None:
+        """Answer with an error: nothing has been sent yet."""
+        ex = self.ex
+        self.flight.begin_telling()
+        response = ex.response
+        response.begin(error.status, Headers([*error.headers(), (b"x-request-id", ex.id.encode())]))
+        response.headers.add(b"date", formatdate(usegmt=True))
+        response.rewriting = None
+        if isinstance(error, ClientError) and error.status == 405:
+            response.headers.add(b"allow", gate.ALLOW)  # RFC 9110, 15.5.6
+        ex.timeline.response = ex.timeline.response or monotonic_ns()
+        stranger: asyncio.CancelledError | None = None
+        if not (isinstance(error, PluginError) and error.hook == "on_response"):
+            # The hooks may have run for an answer that then broke while it was held. They run for this one
+            # too: it needs its headers as much.
+            try:
+                await self._run.response()
+            except WeirError:
+                pass  # logged where it was raised; the first error is the one to tell
+            except asyncio.CancelledError as cancelled:
+                if not self.flight.cancelled():
+                    stranger = cancelled
+        await self._give(Reply.of(error), end)
+        if stranger is not None:
+            raise stranger
+
+    async def _finish(self, end: End) -> None:
+        """Close the answer, run every `on_end`, log: once."""
+        if self._end is not None:
+            return
+        self._end = end
+        self.flight.begin_ending()
+        self._stop_watching()
+        if self._answer is not None:
+            await self._answer.close()
+        self.ex.timeline.finished = monotonic_ns()
+        if self._run.ends:
+            try:
+                await self._run.end(end)
+            finally:
+                self._log(end)
+        else:
+            self._log(end)
+
+    # -- the client leaving ------------------------------------------------------------------------
+
+    def _start_watching(self) -> None:
+        self._unwatch = watch(self._scope, self._receive, self._gone)
+
+    def _stop_watching(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    def _gone(self, code: str) -> None:
+        self.flight.interrupt(ClientGone(code))
+
+    # -- logs --------------------------------------------------------------------------------------
+
+    def _log(self, end: End) -> None:
+        if not log.isEnabledFor(20):
+            return
+        ex = self.ex
+        request = ex.request
+        timeline = ex.timeline
+        identity = ex.get(IDENTITY)
+        last = ex.attempts[-1] if ex.attempts else None
+        fields = {
+            "id": ex.id,
+            "client_request_id": request.headers.get(b"x-request-id"),
+            "method": request.method,
+            "path": request.path,
+            "status": ex.response.status or None,
+            "end_reason": end.reason,
+            "end_code": end.code,
+            "stream": ex.response.is_stream,
+            "ttfb_ms": _milliseconds(timeline.first_byte - timeline.received)
+            if timeline.first_byte
+            else None,
+            "duration_ms": _milliseconds(monotonic_ns() - timeline.received),
+            "upstream": ex.upstream,
+            "attempts": len(ex.attempts),
+            "resent": last.resent if last else False,
+            "key_id": identity.key_id if identity else None,
+            "user": identity.user if identity else None,
+            "address": request.address,
+        }
+        log.info("request", extra={"fields": fields})
+
+    def _log_bug(self, bug: Exception) -> None:
+        log.error("internal error", extra={"fields": {"id": self.ex.id, **raised(bug)}})
+
+
+def _milliseconds(nanoseconds: int) -> float:
+    return round(nanoseconds / 1e6, 3)
+
+
+def _reason(error: WeirError) -> Reason:
+    if isinstance(error, ClientGone):
+        return "client_gone"
+    if isinstance(error, ClientError):
+        return "rejected"
+    if isinstance(error, UpstreamError):
+        return "upstream_error"
+    if isinstance(error, ShuttingDown):
+        return "shutdown"
+    return "internal_error" if isinstance(error, InternalError) else "rejected"

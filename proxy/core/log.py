@@ -1,0 +1,128 @@
+"""Logs on stderr: one JSON object a line, or a readable line on a terminal.
+
+Fields are an allow-list: whoever logs names each one. No header, body or query string is ever logged, and a
+last filter takes out what looks like a credential. Writing happens in a thread behind a bounded queue, since
+a reader of stderr that stalls must not stall requests; what does not fit is dropped and counted.
+"""
+
+import atexit
+import logging
+import os
+import queue
+import re
+import sys
+import time
+from collections.abc import Mapping
+from itertools import islice
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any, Literal
+
+import orjson
+
+log = logging.getLogger("weir")
+
+QUEUE = 10_000
+"""Lines that wait for a slow stderr before lines are dropped."""
+VALUE_LIMIT = 256
+"""Characters of one value: a model or path of a megabyte is somebody's attack."""
+
+ITEMS_LIMIT = 20
+"""Items of one value that is a list or a mapping."""
+
+_SECRET = re.compile(r"Bearer\s+\S+|\bsk-[A-Za-z0-9_-]{8,}")
+
+
+def safe(value: Any) -> Any:
+    """A value as it may be logged: short, encodable, and with no credential in it."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(safe(key)): safe(one) for key, one in islice(value.items(), ITEMS_LIMIT)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [safe(one) for one in islice(value, ITEMS_LIMIT)]
+    # Filtered before it is cut, or the cut would leave the beginning of a key that no longer looks like one.
+    text = str(value)[: 4 * VALUE_LIMIT].encode("utf-8", "backslashreplace").decode()
+    return _SECRET.sub("***", text)[:VALUE_LIMIT]
+
+
+def raised(error: BaseException) -> dict[str, str]:
+    """What may be logged of an exception: its type, and the places it came through; never its message."""
+    places = []
+    where = error.__traceback__
+    while where is not None:
+        places.append(f"{os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}")
+        where = where.tb_next
+    return {"raised": type(error).__name__, "at": " ".join(places[-8:])}
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "ts": _timestamp(record.created),
+            "level": record.levelname.lower(),
+            "event": safe(record.getMessage()),
+        }
+        entry.update((key, safe(value)) for key, value in getattr(record, "fields", {}).items())
+        return orjson.dumps(entry, default=str).decode()
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(
+            f"{key}={_printable(safe(value))}"
+            for key, value in getattr(record, "fields", {}).items()
+            if value is not None
+        )
+        head = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname.lower():7}"
+        return f"{head} {_printable(safe(record.getMessage()), quote=False)} {fields}".rstrip()
+
+
+class _Handler(QueueHandler):
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            _Handler.dropped += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        # The base class formats here, on the caller's thread; the writer's thread can do that.
+        record.msg = record.getMessage()
+        record.args = None
+        if record.exc_info and record.exc_info[1] is not None:
+            # A traceback may quote anything; its type and places do not.
+            record.fields = {**getattr(record, "fields", {}), **raised(record.exc_info[1])}
+        record.exc_info = None
+        return record
+
+
+def _timestamp(seconds: float) -> str:
+    milliseconds = int(seconds * 1000)
+    whole, rest = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{rest:03d}Z"
+
+
+def _printable(value: Any, *, quote: bool = True) -> str:
+    text = str(value)
+    if not text.isprintable():
+        # A control character must not reach a terminal, not even one that JSON would leave as it is.
+        text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return orjson.dumps(text).decode() if quote and (not text or " " in text or "\\" in text) else text
+
+
+def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
+    """Send the logs of Weir and of its libraries to stderr. `auto` is text on a terminal, else JSON."""
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(_TextFormatter() if text else _JsonFormatter())
+    handler = _Handler(queue.Queue(QUEUE))
+    listener = QueueListener(handler.queue, stream)
+    listener.start()
+    atexit.register(listener.stop)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)  # libraries at INFO tell URLs and connection chatter
+    log.setLevel(level.upper())
+    # The servers' own INFO lines say nothing that ours do not.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

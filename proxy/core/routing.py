@@ -1,0 +1,70 @@
+"""Between the chain and `core/upstream`: which upstream a request goes to, and one record per attempt.
+
+Upstream keys live here and nowhere else: a key is added to the attempt it belongs to, and only that.
+"""
+
+from time import monotonic_ns
+from urllib.parse import urlsplit
+
+from proxy.api.errors import ClientError, WeirError
+from proxy.api.exchange import Attempt, Exchange
+from proxy.api.timeline import Hop
+from proxy.core.config import UpstreamSettings
+from proxy.core.deadlines import Deadlines
+from proxy.core.flight import Flight
+from proxy.core.headers import with_credential
+from proxy.core.upstream import Answer, Outgoing, Upstream
+from proxy.core.upstream.http1 import Http1Upstream
+
+
+def connect(settings: UpstreamSettings, deadlines: Deadlines) -> Upstream:
+    """The client that a configured upstream needs."""
+    lean = settings.proxy is None and not settings.http2
+    if settings.client == "http1" or (settings.client == "auto" and lean):
+        return Http1Upstream(settings, deadlines)
+    from proxy.core.upstream.httpx2 import Httpx2Upstream  # only who needs it pays for it
+
+    return Httpx2Upstream(settings)
+
+
+class Route:
+    """One upstream with what every request to it needs: base path, credential, timeouts, last known state."""
+
+    def __init__(self, settings: UpstreamSettings, upstream: Upstream) -> None:
+        self.settings = settings
+        self.upstream = upstream
+        self.name = settings.name
+        self._base = urlsplit(settings.base_url).path.rstrip("/").encode()
+        key = settings.api_key
+        self._credential = None if key is None else b"Bearer " + key.get_secret_value().encode()
+        self.last_outcome: str | None = None
+        """The status or error code of the last attempt; None before the first."""
+
+    async def attempt(self, ex: Exchange, flight: Flight, request: Outgoing) -> Answer:
+        """One try at this upstream, recorded. `request.target` is the path below the base path."""
+        target = self._base + request.target
+        if target[:2] == b"//":
+            # `/v1//x` where base_url has no path: a server may read `//x` as another server's name.
+            raise ClientError(400, "invalid_path", "The path is not one that Weir forwards.")
+        request.target = target if target[:1] == b"/" else b"/" + target
+        if self._credential is not None:
+            request.headers = with_credential(request.headers, self._credential)
+        ex.upstream = self.name
+        start = monotonic_ns()
+        outcome = "cancelled"
+        try:
+            answer = await self.upstream.open(request, flight)
+            outcome = str(answer.status)
+            self.last_outcome = outcome
+            return answer
+        except WeirError as error:
+            self.last_outcome = outcome = error.code
+            raise
+        finally:
+            if outcome == "cancelled" and flight.cause is not None:
+                outcome = flight.cause.code
+                if flight.cause.source == "upstream":
+                    self.last_outcome = outcome
+            now = monotonic_ns()
+            ex.attempts.append(Attempt(self.name, start, now, outcome, request.resent))
+            ex.timeline.hops.append(Hop("upstream", "upstream", start, now))

@@ -1,0 +1,726 @@
+"""HTTP/1.1 for uvicorn, on httptools: strict, bounded, and quick to see a client leave.
+
+Rules for whoever edits this file:
+- Anything ASGI runs on it; what Weir needs beyond ASGI it finds in `scope["weir.client"]`.
+- Every wait for the client has a bound: for a head, between requests, for it to read. One timer
+  (`Deadlines`) looks after all connections.
+- What is refused here is refused before the app sees it, with an OpenAI-shaped body.
+- An answer that is not complete never ends as if it were: no terminal chunk, and with HTTP/1.0, where the end
+  of the connection is the end of the body, a reset.
+"""
+
+import asyncio
+import os
+import re
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from proxy.api.errors import ClientError, InternalError, WeirError
+from proxy.core.config import HttpLimits
+from proxy.core.deadlines import NEVER, Deadlines
+from proxy.core.forward import ResponseAborted
+from proxy.core.log import log, raised
+
+KEEP_ALIVE = 75.0
+"""Seconds that a connection may be idle between two requests."""
+LINGER = 2.0
+"""Seconds to go on reading what a client still uploads after its answer: closing at once would reset the
+connection, and the answer could be lost with it."""
+BUFFER = 64 * 1024
+"""Bytes that are read at once, into one buffer for all connections: reading allocates nothing, and what one
+connection can have in flight is bounded."""
+HIGH_WATER = 64 * 1024
+"""Bytes of a request body that wait for the app before the client is told to wait."""
+PIPELINE = 16
+"""Requests that may wait behind one that is being answered, before no more is read. Until then a client that
+leaves is still noticed."""
+_JOIN = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER, no time: RST
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+_REQUEST_LINE = re.compile(rb"(?:\r\n)*[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_DISCONNECT = {"type": "http.disconnect"}
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+class HttpProtocol(asyncio.BufferedProtocol):
+    """One client connection. Made by uvicorn; use `bound` to give it limits."""
+
+    limits: HttpLimits
+    deadlines: Deadlines
+    buffer: memoryview
+
+    def __init__(
+        self,
+        config: Any,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.app: App = config.loaded_app
+        self.loop = _loop or asyncio.get_running_loop()
+        self.connections = server_state.connections
+        self.tasks: set[asyncio.Task[None]] = server_state.tasks
+        self.app_state = app_state
+        self.parser: Any = httptools.HttpRequestParser(self)
+        # What follows a request that asked to close is dropped below, not an error.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.transport: asyncio.Transport
+        self.server: Any = None
+        self.client: Any = None
+        self.scheme = "http"
+        self.cycle: Cycle | None = None
+        self.pipeline: deque[Cycle] = deque()
+        self.deadline = NEVER
+        self.closing = False
+        self._abort_at = NEVER
+        self.write_paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._reading = True
+        self._in_head = False
+        self._head_size = 0
+        self._line = b""  # the beginning of a request line, while its rest has not come
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._length: int | None = None
+        self._expects = False
+        self._refusal: WeirError | None = None
+        self._refusal_id = ""
+        self._incoming: Cycle | None = None  # the request whose body is coming in
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self.connections.add(self)
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = _address(transport.get_extra_info("peername"))
+        if transport.get_extra_info("sslcontext") is not None:
+            self.scheme = "https"
+        self.deadline = self.loop.time() + self.limits.header_time
+        self.deadlines.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self.deadlines.discard(self)
+        self.closing = True
+        self.resume_writing()
+        for cycle in (self.cycle, *self.pipeline):
+            if cycle is not None:
+                cycle.lost()
+        self.pipeline.clear()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self.buffer[:nbytes]
+        if self.closing or self._refusal is not None:
+            return  # lingering: what still comes is for nobody
+        if self.cycle is None and not self._in_head:
+            self.deadline = self.loop.time() + self.limits.header_time
+        if self._incoming is None:
+            self._head_size += nbytes
+            if (not self._in_head or self._line) and not self._first_line(data):
+                self._refuse(ClientError(400, "invalid_http", "The request is not valid HTTP/1.1."))
+                return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The gate refuses upgrades. What follows the head is no HTTP that we could read.
+            if self._incoming is not None:
+                self._incoming.keep_alive = False
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, WeirError):
+                raise
+            self._refuse(cause)
+        except httptools.HttpParserError:
+            self._refuse(ClientError(400, "invalid_http", "The request is not valid HTTP/1.1."))
+        else:
+            if self._in_head and self._head_size > self.limits.header_bytes + self.limits.uri:
+                self._refuse(_headers_too_large())
+
+    def _first_line(self, data: memoryview) -> bool:
+        """Whether a request line is one, or is not all here yet.
+
+        llhttp takes RTSP, ICE and two blanks for HTTP; a server behind us need not.
+        """
+        if not self._line and _REQUEST_LINE.match(data):
+            return True
+        line = self._line + bytes(data)
+        if _REQUEST_LINE.match(line):
+            self._line = b""
+            return True
+        self._line = line if len(line) <= self.limits.uri else b""  # then on_url sees to it
+        return b"\n" not in line.lstrip(b"\r\n")
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self.deadline = self.loop.time() + self.limits.write_idle
+
+    def resume_writing(self) -> None:
+        if self.write_paused:
+            self.write_paused = False
+            self._rest()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _rest(self) -> None:
+        """Set the deadline that goes with what this connection now waits for."""
+        if self.closing:
+            wait = LINGER
+            self._abort_at = min(self._abort_at, self.loop.time() + self.limits.write_idle)
+        elif self.write_paused:
+            wait = self.limits.write_idle
+        elif self.cycle is not None:
+            wait = NEVER  # the exchange has deadlines of its own
+        else:
+            wait = self.limits.header_time if self._in_head else KEEP_ALIVE
+        self.deadline = self.loop.time() + wait
+
+    # -- uvicorn -----------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """Asked by uvicorn: take no further request."""
+        if self.cycle is None:
+            self.closing = True
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
+
+    # -- deadlines ---------------------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """The client made us wait too long."""
+        if self.closing and self.transport.get_write_buffer_size() and now < self._abort_at:
+            pass  # it still reads its last bytes
+        elif self.write_paused or self.closing:
+            if self.cycle is not None:
+                self.cycle.left("client_stalled")
+            self.transport.abort()
+        elif self._in_head:
+            self._refuse(ClientError(408, "request_timeout", "The request's head did not arrive in time."))
+        else:
+            self.closing = True
+            self.transport.close()
+        self.deadline = now + LINGER
+
+    # -- httptools ---------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._url = b""
+        self._headers = []
+        self._length = None
+        self._expects = False
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        if len(self._url) > self.limits.uri:
+            raise ClientError(414, "uri_too_long", f"The URI is longer than {self.limits.uri} bytes.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # trailers never become headers
+        name = name.lower()
+        if name == b"expect":
+            self._expects = True
+        elif name == b"content-length" and value.isdigit():
+            self._length = int(value)
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if len(self._headers) > self.limits.headers or (
+            self._head_size > self.limits.header_bytes and _size(self._headers) > self.limits.header_bytes
+        ):
+            raise _headers_too_large()
+        self._in_head = False
+        parser = self.parser
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise ClientError(505, "http_version_not_supported", "Weir speaks HTTP/1.1.")
+        path, separator, query = self._url.partition(b"?")
+        if not path.startswith(b"/"):
+            path = _origin_form(path, self._headers)
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": _decoded(path),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self._headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state,
+            "weir.target": path + separator + query,
+        }
+        cycle = Cycle(self, scope, version == "1.0", self._expects and version == "1.1")
+        cycle.keep_alive = version == "1.1" and parser.should_keep_alive()
+        cycle.length = self._length
+        scope["weir.client"] = cycle
+        self._incoming = cycle
+        if self.cycle is None:
+            self._start(cycle)
+        else:
+            self.pipeline.append(cycle)  # answered in turn
+            if len(self.pipeline) >= PIPELINE:
+                self.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self._incoming
+        if cycle is not None:
+            cycle.feed(body)
+
+    def on_message_complete(self) -> None:
+        cycle = self._incoming
+        self._incoming = None
+        self._head_size = 0
+        if cycle is not None:
+            cycle.feed_end()
+
+    # -- the requests of this connection -----------------------------------------------------------
+
+    def _start(self, cycle: "Cycle") -> None:
+        self.cycle = cycle
+        self.deadline = NEVER
+        task = cycle.task = self.loop.create_task(cycle.run(self.app, cycle.take_scope()))
+        self.tasks.add(task)
+
+    def done(self, cycle: "Cycle") -> None:
+        """The answer to this request is out."""
+        self.cycle = None
+        if self.closing:
+            return
+        if not cycle.keep_alive:
+            if self._incoming is cycle:
+                self._linger()
+            else:
+                self._close()
+        elif self.pipeline:
+            self._start(self.pipeline.popleft())
+        elif self._refusal is not None:
+            self._write_refusal(self._refusal)
+        else:
+            self._rest()
+            self.resume_reading()
+
+    def broken(self, cycle: "Cycle", *, old: bool) -> None:
+        """The answer was broken off: end the connection, after what is written, so that it shows."""
+        self.cycle = None
+        if old:
+            # Without chunks a close is a clean end: only a reset tells the client.
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None and sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+        elif self._incoming is cycle:
+            self._linger()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.closing = True
+        self.transport.close()
+        self._rest()
+
+    def _linger(self) -> None:
+        """The client still uploads what nobody wants: let it read its answer before the connection ends."""
+        self.closing = True
+        self.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._rest()
+
+    def _refuse(self, error: WeirError) -> None:
+        if self._refusal is not None:
+            return
+        self._refusal = error
+        cycle = self.cycle
+        if cycle is not None and self._incoming is cycle:
+            cycle.fail(error)  # whoever reads its body hears of it, and answers
+            return
+        self._refusal_id = os.urandom(13).hex()
+        log.info(
+            "refused",
+            extra={
+                "fields": {
+                    "id": self._refusal_id,
+                    "status": error.status,
+                    "end_reason": "rejected",
+                    "end_code": error.code,
+                    "address": self.client[0] if self.client else None,
+                }
+            },
+        )
+        if cycle is None:
+            self._write_refusal(error)
+
+    def _write_refusal(self, error: WeirError) -> None:
+        body = error.body()
+        head = [_status_line(error.status)]
+        head += [name + b": " + value + b"\r\n" for name, value in error.headers()]
+        head.append(b"x-request-id: %b\r\n" % self._refusal_id.encode())
+        head.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
+        self.transport.write(b"".join(head) + body)
+        self._linger()
+
+    # -- flow --------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough of what was written."""
+        self._drained = self.loop.create_future()
+        await self._drained
+
+    def pause_reading(self) -> None:
+        if self._reading and not self.transport.is_closing():
+            self._reading = False
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self.transport.is_closing():
+            self._reading = True
+            self.transport.resume_reading()
+
+
+class Cycle:
+    """One request and its answer: ASGI's `receive` and `send`, and what Weir needs beyond them."""
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_delivered",
+        "_expects",
+        "_failure",
+        "_gone",
+        "_head",
+        "_is_head",
+        "_left",
+        "_more",
+        "_old",
+        "_protocol",
+        "_remaining",
+        "_scope",
+        "_size",
+        "_taken",
+        "_waiter",
+        "complete",
+        "disconnected",
+        "keep_alive",
+        "length",
+        "started",
+        "task",
+    )
+
+    def __init__(self, protocol: HttpProtocol, scope: dict[str, Any], old: bool, expects: bool) -> None:
+        self._protocol = protocol
+        self.task: asyncio.Task[None] | None = None
+        self._scope = scope
+        self._old = old
+        self._expects = expects
+        self._is_head = scope["method"] == "HEAD"
+        self.keep_alive = True
+        self.disconnected = False
+        self.started = False
+        self.complete = False
+        self._body: list[bytes] = []
+        self.length: int | None = None
+        self._taken = 0
+        self._size = 0
+        self._more = True
+        self._delivered = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._head: bytes | None = None
+        self._chunked = False
+        self._remaining: int | None = None
+        self._gone: Callable[[str], None] | None = None
+        self._left = "client_closed"
+        self._failure: WeirError | None = None
+
+    # -- beyond ASGI -------------------------------------------------------------------------------
+
+    def watch(self, gone: Callable[[str], None]) -> None:
+        """Call `gone` once, with how the client left, when it does. Never within this call."""
+        self._gone = gone
+        if self.disconnected:
+            self._protocol.loop.call_soon(self._tell_gone)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether all is known of the request's body: it is here, or it is broken."""
+        return not self._more or self._failure is not None
+
+    def unwatch(self) -> None:
+        """Call nobody."""
+        self._gone = None
+
+    # -- from the connection -----------------------------------------------------------------------
+
+    def feed(self, body: bytes) -> None:
+        self._taken += len(body)
+        if self.complete:
+            return
+        self._body.append(body)
+        self._size += len(body)
+        if self._size > HIGH_WATER:
+            self._protocol.pause_reading()
+        self._wake()
+
+    def feed_end(self) -> None:
+        self._more = False
+        self._wake()
+
+    def fail(self, error: WeirError) -> None:
+        """The body is broken; it must not be taken for whole."""
+        self._failure = error
+        self._wake()
+
+    def left(self, code: str) -> None:
+        """How the client is about to be found gone."""
+        self._left = code
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if not self.complete:
+            self.disconnected = True
+            self._wake()
+            self._tell_gone()
+
+    def _tell_gone(self) -> None:
+        gone = self._gone
+        if gone is not None:
+            self._gone = None
+            gone(self._left)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- ASGI --------------------------------------------------------------------------------------
+
+    def take_scope(self) -> dict[str, Any]:
+        """The scope, for the one run there is; it knows this cycle, so it is not kept."""
+        scope, self._scope = self._scope, {}
+        return scope
+
+    async def run(self, app: App, scope: dict[str, Any]) -> None:
+        protocol = self._protocol
+        try:
+            await app(scope, self.receive, self.send)
+        except ResponseAborted:
+            pass
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:  # noqa: BLE001 # the app's; its message may quote anything
+            log.error("the app failed", extra={"fields": raised(error)})
+            if not self.started and not self.disconnected:
+                await self._send_failure()
+        finally:
+            if self.task is not None:
+                protocol.tasks.discard(self.task)
+                self.task = None  # it holds this coroutine: without a cycle there is nothing to collect
+        if not self.complete and not self.disconnected:
+            self._flush_head()
+            protocol.broken(self, old=self._old and self._remaining is None)
+
+    async def _send_failure(self) -> None:
+        error = InternalError()
+        body = error.body()
+        headers = [*error.headers(), (b"content-length", b"%d" % len(body))]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def receive(self) -> dict[str, Any]:
+        protocol = self._protocol
+        if self._expects and not self.started and not self.disconnected:
+            self._expects = False
+            protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            if self.disconnected or self.complete:
+                return _DISCONNECT
+            if self._failure is not None:
+                raise self._failure
+            if self._body or not (self._more or self._delivered):
+                body = self._body
+                self._body = []
+                self._size = 0
+                self._delivered = not self._more
+                if len(protocol.pipeline) < PIPELINE:
+                    protocol.resume_reading()  # to see the client leave, if nothing else
+                return {
+                    "type": "http.request",
+                    "body": body[0] if len(body) == 1 else b"".join(body),
+                    "more_body": self._more,
+                }
+            protocol.resume_reading()
+            self._waiter = protocol.loop.create_future()
+            await self._waiter
+
+    async def send(self, message: dict[str, Any]) -> None:
+        protocol = self._protocol
+        if protocol.write_paused and not self.disconnected:
+            await protocol.drain()
+        if self.disconnected:
+            return
+        if not self.started:
+            if message["type"] != "http.response.start":
+                raise RuntimeError(f"expected http.response.start, got {message['type']}")
+            self._start(message["status"], message.get("headers", ()), "weir.body_follows" in message)
+        elif self.complete:
+            raise RuntimeError("the response is complete")
+        else:
+            self._write(message.get("body", b""), message.get("more_body", False))
+
+    def _start(self, status: int, headers: Any, body_follows: bool) -> None:
+        self.started = True
+        parts = [_status_line(status)]
+        lines = 1
+        framed = False
+        close = False
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+            lines += 1
+            if name == b"content-length":
+                framed = True
+                self._remaining = int(value)
+            elif name == b"connection" and value.lower() == b"close":
+                close = True
+        bodyless = self._is_head or status in (204, 304)
+        if bodyless:
+            self._remaining = 0
+        elif not framed:
+            if self._old:
+                self.keep_alive = False
+            else:
+                self._chunked = True
+                parts.append(b"transfer-encoding: chunked\r\n")
+                lines += 1
+        if self._more and not self._little_is_missing():
+            self.keep_alive = False  # the rest of the upload is not waited for
+        if close:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+            lines += 1
+        head = b"".join(parts)
+        # Nothing that became a header may have brought a line of its own.
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+            self.started = False
+            raise RuntimeError("a response header holds a CR, LF or NUL")
+        head += b"\r\n"
+        if body_follows:
+            self._head = head  # one write with the body's first piece
+        else:
+            self._protocol.transport.write(head)
+
+    def _little_is_missing(self) -> bool:
+        """Whether what is still to come of the body can be read and dropped rather than end the connection.
+
+        Clients send head and body one after the other: an upstream that answers to the head alone must not
+        cost each of them its connection.
+        """
+        if self._expects or self._failure is not None:
+            return False  # it waits to be told to go on, or what it sends cannot be read
+        return self.length is not None and self.length - self._taken <= HIGH_WATER
+
+    def _flush_head(self) -> None:
+        head = self._head
+        if head is not None:
+            self._head = None
+            self._protocol.transport.write(head)
+
+    def _write(self, body: bytes, more: bool) -> None:
+        transport = self._protocol.transport
+        size = len(body)
+        if self._remaining is not None:
+            if self._is_head or (not size and not self._remaining):
+                body = b""
+            elif size > self._remaining:
+                raise RuntimeError("the response is longer than its Content-Length")
+            else:
+                self._remaining -= size
+            if not more and self._remaining:
+                raise RuntimeError("the response is shorter than its Content-Length")
+        elif self._chunked:
+            if size > _JOIN:
+                self._flush_head()
+                transport.write(b"%x\r\n" % size)
+                transport.write(body)
+                body = b"\r\n" if more else b"\r\n0\r\n\r\n"
+            elif size:
+                body = b"%x\r\n%b\r\n" % (size, body) if more else b"%x\r\n%b\r\n0\r\n\r\n" % (size, body)
+            elif not more:
+                body = b"0\r\n\r\n"
+        head = self._head
+        if head is not None:
+            self._head = None
+            body = head + body
+        if body:
+            transport.write(body)
+        if not more:
+            self.complete = True
+            self._wake()
+            self._protocol.done(self)
+
+
+def bound(limits: HttpLimits, deadlines: Deadlines) -> type[HttpProtocol]:
+    """The protocol class with its limits, as uvicorn's `Config(http=...)` wants it."""
+    own = {"limits": limits, "deadlines": deadlines, "buffer": memoryview(bytearray(BUFFER))}
+    return type("HttpProtocol", (HttpProtocol,), own)
+
+
+def _headers_too_large() -> ClientError:
+    return ClientError(431, "headers_too_large", "The request has too many or too large headers.")
+
+
+def _size(headers: list[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def _decoded(path: bytes) -> str:
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    return path.decode("utf-8", "replace")
+
+
+def _origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The path of an absolute-form target (RFC 9112, 3.2.2).
+
+    The authority in it never decides where a request goes, and must say the same as Host. Anything else
+    (`*`, an authority) stays as it is, for the gate to refuse.
+    """
+    scheme, separator, rest = target.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https"):
+        authority, slash, path = rest.partition(b"/")
+        hosts = [value.strip().lower() for name, value in headers if name == b"host"]
+        if not authority or hosts != [authority.lower()]:
+            raise ClientError(400, "invalid_host", "The request's target and its Host header differ.")
+        return slash + path or b"/"
+    return target
+
+
+def _address(address: Any) -> tuple[str, int] | None:
+    if isinstance(address, tuple) and len(address) >= 2:
+        return str(address[0]), int(address[1])
+    return None

@@ -1,0 +1,1 @@
+"""What `proxy.core.config` is made of: addresses, values, upstreams, and messages about them."""

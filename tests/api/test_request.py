@@ -1,0 +1,90 @@
+import pytest
+
+from proxy.api.errors import ClientError
+from proxy.api.headers import Headers
+from proxy.api.request import Request
+
+
+class Body:
+    """A body that counts how often it is read."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.reads = 0
+
+    async def read(self) -> bytes:
+        self.reads += 1
+        return self.body
+
+    def replace(self, body: bytes) -> None:
+        self.body = body
+
+
+def request(body: bytes, *headers: tuple[str, str]) -> tuple[Request, Body]:
+    source = Body(body)
+    made = Request(
+        "POST",
+        b"/v1/chat%2Fcompletions\xe9",
+        b"a=%31",
+        Headers.of(headers),
+        source,
+        peer="10.0.0.1",
+        address="192.0.2.7",
+    )
+    made.endpoint = "chat/completions"
+    return made, source
+
+
+async def test_it_tells_what_the_client_asked_for() -> None:
+    made, source = request(b"raw")
+    assert (made.method, made.path, made.query) == ("POST", "/v1/chat%2Fcompletions\xe9", "a=%31")
+    assert (made.endpoint, made.peer, made.address) == ("chat/completions", "10.0.0.1", "192.0.2.7")
+    assert source.reads == 0
+    assert await made.read() == b"raw"
+
+
+async def test_json_is_parsed_once_for_all() -> None:
+    made, source = request(b'{"a": [1]}')
+    first = await made.json()
+    assert first == {"a": [1]}
+    assert await made.json() is first
+    assert source.reads == 1
+
+
+async def test_a_body_of_null_is_parsed_once_too() -> None:
+    made, source = request(b"null")
+    assert await made.json() is None
+    assert await made.json() is None
+    assert source.reads == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a":}', b"\xff", b'{"prompt": "very secret'])
+async def test_what_is_no_json_is_the_clients_fault_and_is_not_quoted(body: bytes) -> None:
+    made, _ = request(body)
+    with pytest.raises(ClientError) as caught:
+        await made.json()
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+    assert "secret" not in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+async def test_a_compressed_body_is_not_parsed() -> None:
+    made, source = request(b"\x1f\x8b", ("Content-Encoding", "gzip"))
+    with pytest.raises(ClientError) as caught:
+        await made.json()
+    assert (caught.value.status, caught.value.code) == (415, "unsupported_encoding")
+    assert source.reads == 0
+    assert await made.read() == b"\x1f\x8b"
+
+
+async def test_identity_is_no_encoding() -> None:
+    made, _ = request(b"1", ("content-encoding", "Identity"))
+    assert await made.json() == 1
+
+
+async def test_a_new_body_is_parsed_anew() -> None:
+    made, source = request(b'{"a":1}')
+    await made.json()
+    made.set_body(b'{"a":2}')
+    assert source.body == b'{"a":2}'
+    assert await made.json() == {"a": 2}

@@ -1,0 +1,174 @@
+"""Chains are checked once and compiled; what is not overridden is not there."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from proxy.api import COST, IDENTITY, End, Event, Exchange, Plugin, Slot
+from proxy.api.testing import Script, json, play, post, sse
+from proxy.core import flight as flight_module
+from proxy.core.chain import Chain, ChainError
+
+ASK = post("/v1/chat/completions", {"model": "gpt-4o"})
+
+
+class Silent(Plugin):
+    name = "silent"
+
+
+class Provides(Plugin):
+    name = "provides"
+    provides = (IDENTITY,)
+
+    async def on_request(self, ex: Exchange) -> None: ...
+
+
+class Requires(Plugin):
+    name = "requires"
+    requires = (IDENTITY,)
+
+    async def on_request(self, ex: Exchange) -> None: ...
+
+
+class Reads(Plugin):
+    name = "reads"
+    reads_at_end = (COST,)
+
+
+class ProvidesCost(Plugin):
+    name = "annotate"
+    provides = (COST,)
+
+    def on_event(self, ex: Exchange, event: Event) -> None: ...
+
+    async def on_end(self, ex: Exchange, end: End) -> None: ...
+
+
+def test_a_hook_that_nobody_overrides_is_not_in_the_table() -> None:
+    chain = Chain([Silent(), Provides()])
+    assert [len(table) for table in (chain._request, chain._response, chain._event, chain._end)] == [
+        *(1, 0, 0, 0)
+    ]
+    assert not chain.ends
+
+
+def test_what_is_required_must_come_before() -> None:
+    Chain([Provides(), Requires()])
+    with pytest.raises(ChainError) as found:
+        Chain([Requires(), Provides()])
+    assert str(found.value) == ("requires needs Slot('identity'): put its provider earlier in the chain")
+    with pytest.raises(ChainError) as found:
+        Chain([Requires()])
+    assert str(found.value) == "requires needs Slot('identity'): put its provider into the chain"
+
+
+def test_what_is_read_at_the_end_may_come_from_anywhere_in_the_chain() -> None:
+    Chain([Reads(), ProvidesCost()])
+    with pytest.raises(ChainError) as found:
+        Chain([Reads()])
+    assert "reads reads Slot('cost') at the end" in str(found.value)
+
+
+def test_how_far_the_chain_goes_until_a_slot_is_there() -> None:
+    chain = Chain([Silent(), Provides(), Requires()])
+    assert chain.upto(IDENTITY) == 2
+    assert chain.upto(COST) == 3
+    assert Chain([]).upto(IDENTITY) == 0
+
+
+def test_two_slots_of_one_name_are_two_slots() -> None:
+    class Other(Plugin):
+        name = "other"
+        requires = (Slot("identity"),)
+
+    with pytest.raises(ChainError):
+        Chain([Provides(), Other()])
+
+
+async def test_on_end_that_takes_too_long_is_stopped_and_the_others_still_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flight_module, "END_LIMIT", 0.2)
+    ended = []
+
+    class Hangs(Plugin):
+        async def on_end(self, ex: Exchange, end: End) -> None:
+            ended.append("hangs")
+            await asyncio.Event().wait()
+
+    class Stubborn(Plugin):
+        async def on_end(self, ex: Exchange, end: End) -> None:
+            ended.append("stubborn")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.Event().wait()  # not again!
+
+    class Fine(Plugin):
+        async def on_end(self, ex: Exchange, end: End) -> None:
+            async with asyncio.timeout(1):
+                await asyncio.sleep(0)
+            ended.append("fine")
+
+    began = time.monotonic()
+    with caplog.at_level(logging.ERROR, "weir"):
+        played = await play([Fine(), Stubborn(), Hangs()], ASK, json({}))
+    assert ended == ["hangs", "stubborn", "fine"]
+    assert played.complete
+    assert time.monotonic() - began < 3
+    failed = [record.__dict__["fields"] for record in caplog.records]
+    assert [(fields["plugin"], fields["raised"]) for fields in failed] == [
+        ("hangs", "TimeoutError"),
+        ("stubborn", "TimeoutError"),
+    ]
+
+
+async def test_a_timeout_of_a_hooks_own_still_works() -> None:
+    seen = []
+
+    class Times(Plugin):
+        async def _time_out(self, where: str) -> None:
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                seen.append(where)
+
+        async def on_request(self, ex: Exchange) -> None:
+            await self._time_out("request")
+
+        async def on_response(self, ex: Exchange) -> None:
+            await self._time_out("response")
+
+        async def on_end(self, ex: Exchange, end: End) -> None:
+            await self._time_out("end")
+
+    hangs = Script(200, [("content-type", "text/event-stream")], [b"data: 1\n\n"], hangs=True)
+    await play([Times()], ASK, json({}))
+    await play([Times()], ASK, hangs, leaves_after=1)
+    assert seen == ["request", "response", "end"] * 2
+
+
+async def test_a_failure_is_logged_by_place_and_not_by_what_it_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Fails(Plugin):
+        async def on_request(self, ex: Exchange) -> None:
+            raise RuntimeError("the prompt was: secret")
+
+    with caplog.at_level(logging.ERROR, "weir"):
+        await play([Fails()], ASK)
+    (record,) = caplog.records
+    fields = record.__dict__["fields"]
+    assert (fields["plugin"], fields["hook"], fields["raised"]) == ("fails", "on_request", "RuntimeError")
+    assert "test_chain.py" in fields["at"]
+    assert "secret" not in str(record.__dict__)
+
+
+async def test_hops_are_stamped_for_every_hook_that_ran() -> None:
+    played = await play([Provides(), ProvidesCost()], ASK, sse(b"data: 1\n\n"))
+    hops = [(hop.name, hop.phase) for hop in played.ex.timeline.hops if hop.name != "recorder"]
+    assert hops == [("provides", "request"), ("upstream", "upstream"), ("annotate", "end")]
+    assert all(hop.end >= hop.start > 0 for hop in played.ex.timeline.hops)
