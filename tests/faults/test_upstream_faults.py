@@ -1066,6 +1066,19 @@ async def test_a_head_without_its_body_can_be_answered(stage: Stage, framing: li
         assert (await c.response()).status == 413
 
 
+async def test_an_early_answer_to_a_small_body_costs_the_client_no_connection(stage: Stage) -> None:
+    """Clients send head and body one after the other."""
+    async with stage.plant() as up, stage.client() as c:
+        for _ in range(2):
+            await c.send(post("/v1/files", b"", [("content-length", "5")]))
+            conn = await up.accept(timeout=2)
+            await conn.head()
+            await conn.send(REFUSAL)
+            answered = await c.response()
+            assert (answered.status, answered.get("connection")) == (413, None)
+            await c.send(b"12345")
+
+
 async def test_an_early_answer_that_hangs_while_the_upload_is_stuck(hasty: Stage) -> None:
     """Nothing moves in either direction: the upstream is late. The client, still sending, gets to know."""
 

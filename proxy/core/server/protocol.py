@@ -192,6 +192,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
             wait = self.limits.write_idle
         elif self.cycle is not None:
             wait = NEVER  # the exchange has deadlines of its own
+        elif self._incoming is not None:
+            wait = LINGER  # for what little is missing of a body that nobody wants any more
         else:
             wait = self.limits.header_time if self._in_head else KEEP_ALIVE
         self.deadline = self.loop.time() + wait
@@ -299,6 +301,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._head_size = 0
         if cycle is not None:
             cycle.feed_end()
+        if self.cycle is None and not self.closing:
+            self._rest()  # it was answered already; now the connection is free for the next
 
     # -- the requests of this connection -----------------------------------------------------------
 
@@ -616,7 +620,7 @@ class Cycle:
                 self._chunked = True
                 parts.append(b"transfer-encoding: chunked\r\n")
                 lines += 1
-        if self._more and not self._little_is_missing():
+        if self._more and (status == 408 or not self._little_is_missing()):
             self.keep_alive = False  # the rest of the upload is not waited for
         if close:
             self.keep_alive = False
