@@ -1,5 +1,7 @@
 """One request and its response, and how it ended."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from proxy.api.errors import WeirError
@@ -36,6 +38,9 @@ class Attempt(NamedTuple):
     end: int
     outcome: str
     resent: bool = False
+
+
+new_attempt: Callable[[tuple[str, int, int, str, bool]], Attempt] = partial(tuple.__new__, Attempt)
 
 
 class Driver(Protocol):

@@ -16,7 +16,7 @@ from proxy.api.event import END_OF_EVENTS, Event
 from proxy.api.exchange import End, Exchange
 from proxy.api.plugin import Plugin
 from proxy.api.response import Reply
-from proxy.api.timeline import Hop
+from proxy.api.timeline import new_hop
 from proxy.core.flight import Flight
 from proxy.core.log import log, raised
 
@@ -99,7 +99,7 @@ class Run:
                 self._failed(plugin, "on_request", error)
                 reply = None
             finally:
-                ex.timeline.hops.append(Hop(plugin.name, "request", start, monotonic_ns()))
+                ex.timeline.hops.append(new_hop((plugin.name, "request", start, monotonic_ns())))
             if flight.cause is not None:
                 raise flight.cause
             if reply is not None:
@@ -128,7 +128,7 @@ class Run:
             except Exception as error:  # noqa: BLE001
                 self._failed(plugin, "on_response", error)
             finally:
-                ex.timeline.hops.append(Hop(plugin.name, "response", start, monotonic_ns()))
+                ex.timeline.hops.append(new_hop((plugin.name, "response", start, monotonic_ns())))
             self._flight.check()
 
     @property
@@ -222,7 +222,7 @@ class Run:
                 log_failure(plugin, "on_end", TimeoutError("took too long") if flight.overdue else error, ex)
             except Exception as error:  # noqa: BLE001
                 log_failure(plugin, "on_end", error, ex)
-            ex.timeline.hops.append(Hop(plugin.name, "end", start, monotonic_ns()))
+            ex.timeline.hops.append(new_hop((plugin.name, "end", start, monotonic_ns())))
 
     def _failed(self, plugin: Plugin, hook: str, error: Exception) -> None:
         log_failure(plugin, hook, error, self._ex)

@@ -46,6 +46,9 @@ _ID_PREFIX = os.urandom(8).hex()
 _WITHOUT_BODY_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 
 
+COMPLETED = End("complete", "completed")
+
+
 class ResponseAborted(Exception):
     """An answer was broken off on purpose: the server closes the connection, visibly unfinished."""
 
@@ -74,7 +77,7 @@ class Forwarder:
     def __init__(self, setup: Setup, deadlines: Deadlines) -> None:
         self.setup = setup
         self.deadlines = deadlines
-        self._paths = gate.Paths()
+        self.endpoint = gate.Paths().endpoint
         self._ids = count()
 
     def forward(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
@@ -91,10 +94,6 @@ class Forwarder:
     def next_id(self) -> str:
         """A request id: unique in this process by its count, across processes by its random beginning."""
         return f"{_ID_PREFIX}{next(self._ids):010x}"
-
-    def endpoint(self, raw_path: bytes) -> str:
-        """See `Paths.endpoint`."""
-        return self._paths.endpoint(raw_path)
 
 
 class Trip:
@@ -181,7 +180,8 @@ class Trip:
                 self._log_bug(bug)
             await self._fail(error)
         finally:
-            self._stop_watching()
+            if self._unwatch is not None:
+                self._stop_watching()
             flights.discard(self.flight)
             deadlines.discard(self.flight)
             self._delivery = None  # it knows us: without a cycle there is nothing for the collector
@@ -248,7 +248,8 @@ class Trip:
     def _pass_gate(self) -> None:
         scope = self._scope
         request = self.ex.request
-        gate.check_method(request.method)
+        if request.method not in gate.METHODS:
+            gate.check_method(request.method)
         try:
             framing = gate.check_framing(scope["http_version"], scope["headers"])
         except ClientError:
@@ -322,7 +323,7 @@ class Trip:
     # -- endings -----------------------------------------------------------------------------------
 
     def _complete(self) -> Awaitable[None]:
-        code = "completed"
+        end = COMPLETED
         delivery = self._delivery
         if (
             delivery is not None
@@ -330,8 +331,8 @@ class Trip:
             and self.ex.request.endpoint.endswith("completions")
             and b"[DONE]" not in delivery.tail
         ):
-            code = "completed_no_done"
-        return self._finish(End("complete", code))
+            end = End("complete", "completed_no_done")
+        return self._finish(end)
 
     async def _fail(self, error: WeirError) -> None:
         """End an exchange that could not be completed, and tell the client what it can still be told."""

@@ -42,18 +42,36 @@ def named_by(connection: bytes) -> frozenset[bytes]:
     return frozenset(token.strip() for token in lowered.split(b",")) - _NOT_NAMED
 
 
+class _Passing(dict[bytes, bool]):
+    """Which fields pass one leg, by name: names repeat, so one look-up is all it takes. Bounded."""
+
+    def __init__(self, dropped: frozenset[bytes]) -> None:
+        super().__init__()
+        self._dropped = dropped
+
+    def __missing__(self, name: bytes) -> bool:
+        passes = name not in self._dropped and not name.startswith(_OURS)
+        if len(self) < 4096 and len(name) <= 64:
+            self[name] = passes
+        return passes
+
+
+_TO_UPSTREAM = _Passing(_NOT_UPSTREAM)
+_TO_CLIENT = _Passing(HOP_BY_HOP)
+
+
 def towards_upstream(pairs: Pairs) -> Pairs:
     """The client's fields that go on. `Host`, `Content-Length` and `Expect` are set or acted on by us.
 
     What `Connection` names is taken away by `without`, at the last moment: a client that names
     `Authorization` still has to show it to us.
     """
-    return [pair for pair in pairs if pair[0] not in _NOT_UPSTREAM and pair[0][:7] != _OURS]
+    return [pair for pair in pairs if _TO_UPSTREAM[pair[0]]]
 
 
 def towards_client(pairs: Pairs) -> Pairs:
     """The upstream's fields that go back."""
-    kept = [pair for pair in pairs if pair[0] not in HOP_BY_HOP and pair[0][:7] != _OURS]
+    kept = [pair for pair in pairs if _TO_CLIENT[pair[0]]]
     if len(kept) != len(pairs):
         for name, value in pairs:
             if name == b"connection":

@@ -7,8 +7,8 @@ from time import monotonic_ns
 from urllib.parse import urlsplit
 
 from proxy.api.errors import ClientError, WeirError
-from proxy.api.exchange import Attempt, Exchange
-from proxy.api.timeline import Hop
+from proxy.api.exchange import Exchange, new_attempt
+from proxy.api.timeline import new_hop
 from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import Deadlines
 from proxy.core.flight import Flight
@@ -66,5 +66,5 @@ class Route:
                 if flight.cause.source == "upstream":
                     self.last_outcome = outcome
             now = monotonic_ns()
-            ex.attempts.append(Attempt(self.name, start, now, outcome, request.resent))
-            ex.timeline.hops.append(Hop("upstream", "upstream", start, now))
+            ex.attempts.append(new_attempt((self.name, start, now, outcome, request.resent)))
+            ex.timeline.hops.append(new_hop(("upstream", "upstream", start, now)))

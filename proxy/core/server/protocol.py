@@ -599,12 +599,11 @@ class Cycle:
     def _start(self, status: int, headers: Any, body_follows: bool) -> None:
         self.started = True
         parts = [_status_line(status)]
-        lines = 1
+        lines = 1 + len(headers)
         framed = False
         close = False
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
-            lines += 1
             if name == b"content-length":
                 framed = True
                 self._remaining = int(value)
