@@ -1,5 +1,5 @@
 """Who is asking: checks client keys, and fills IDENTITY either way."""
 
-from plugins.auth.plugin import Auth
+from .plugin import Auth
 
 __all__ = ["Auth"]

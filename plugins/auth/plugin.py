@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from plugins.auth.keys import KeyRing
 from proxy.api import IDENTITY, Exchange, Identity, Plugin, Reply
+
+from .keys import KeyRing
 
 USER_LIMIT = 256
 """Characters of `x-user-id` that are kept."""

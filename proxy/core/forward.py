@@ -180,8 +180,7 @@ class Trip:
                 self._log_bug(bug)
             await self._fail(error)
         finally:
-            if self._unwatch is not None:
-                self._stop_watching()
+            self._stop_watching()
             flights.discard(self.flight)
             deadlines.discard(self.flight)
             self._delivery = None  # it knows us: without a cycle there is nothing for the collector
@@ -248,8 +247,7 @@ class Trip:
     def _pass_gate(self) -> None:
         scope = self._scope
         request = self.ex.request
-        if request.method not in gate.METHODS:
-            gate.check_method(request.method)
+        gate.check_method(request.method)
         try:
             framing = gate.check_framing(scope["http_version"], scope["headers"])
         except ClientError:

@@ -599,7 +599,6 @@ class Cycle:
     def _start(self, status: int, headers: Any, body_follows: bool) -> None:
         self.started = True
         parts = [_status_line(status)]
-        lines = 1 + len(headers)
         framed = False
         close = False
         for name, value in headers:
@@ -609,6 +608,7 @@ class Cycle:
                 self._remaining = int(value)
             elif name == b"connection" and value.lower() == b"close":
                 close = True
+        lines = 1 + len(parts) // 4
         bodyless = self._is_head or status in (204, 304)
         if bodyless:
             self._remaining = 0
