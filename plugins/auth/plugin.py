@@ -11,6 +11,7 @@ from .keys import KeyRing
 USER_LIMIT = 256
 """Characters of `x-user-id` that are kept."""
 _CREDENTIALS = frozenset((b"authorization", b"api-key"))
+_LOOKED_AT = _CREDENTIALS | {b"x-user-id"}
 
 
 class Auth(Plugin):
@@ -45,12 +46,14 @@ class Auth(Plugin):
         said: str | None = None
         credentials = []
         for name, value in request.headers.raw:
+            if name not in _LOOKED_AT:
+                continue
             if name == b"authorization":
                 scheme, _, rest = value.partition(b" ")
                 credentials.append(rest.strip() if scheme.lower() == b"bearer" else value)
             elif name == b"api-key":  # Azure's
                 credentials.append(value)
-            elif name == b"x-user-id" and value:
+            elif value:  # x-user-id
                 said = value[:USER_LIMIT].decode("latin-1")
         if self._open:
             user = said or (_short_hash(credentials[0]) if credentials else request.address)

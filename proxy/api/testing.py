@@ -300,6 +300,9 @@ class _Upstream:
             raise self._script.refuses
         return self
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def read(self) -> bytes:
         await asyncio.sleep(0)
         if self._pieces:

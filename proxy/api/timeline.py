@@ -1,7 +1,5 @@
 """When things happened in one exchange. All moments are monotonic nanoseconds, 0 while not reached."""
 
-from collections.abc import Callable
-from functools import partial
 from time import monotonic_ns, time_ns
 from typing import Literal, NamedTuple
 
@@ -17,17 +15,13 @@ class Hop(NamedTuple):
     end: int
 
 
-# The constructor that a NamedTuple is given costs four times as much.
-new_hop: Callable[[tuple[str, Phase, int, int]], Hop] = partial(tuple.__new__, Hop)
-
-
 class Timeline:
     """The moments of one exchange; the one place that tracing, logs and the ledger read.
 
     `started_at` is wall-clock time in nanoseconds since 1970, everything else is `time.monotonic_ns()`.
     """
 
-    __slots__ = ("finished", "first_byte", "hops", "last_byte", "received", "response", "started_at")
+    __slots__ = ("finished", "first_byte", "last_byte", "marks", "received", "response", "started_at")
 
     def __init__(self) -> None:
         self.started_at = time_ns()
@@ -39,7 +33,13 @@ class Timeline:
         self.last_byte = 0
         """The last byte before the end was known went out or, on a held answer, came in."""
         self.finished = 0
-        self.hops: list[Hop] = []
+        self.marks: list[tuple[str, Phase, int, int]] = []
+        """The engine's: `hops` as they are written down, which costs less."""
+
+    @property
+    def hops(self) -> list[Hop]:
+        """Every stretch of work so far, in the order in which they ended."""
+        return [Hop._make(mark) for mark in self.marks]
 
     @property
     def total(self) -> float:

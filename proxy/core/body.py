@@ -59,6 +59,8 @@ class Body:
         if self._whole is None:
             if self.length is not None and self.length > self._limit:
                 raise too_large(self._limit)
+            if self.at_hand():
+                return self._within_limit()
             pieces = []
             size = 0
             more = True
@@ -71,12 +73,29 @@ class Body:
             self._whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return self._whole
 
+    def at_hand(self) -> bool:
+        """Whether the whole body is here, so that nothing has to be awaited for it."""
+        if self._whole is None and self._client is not None:
+            self._whole = self._client.take()
+        return self._whole is not None
+
+    def _within_limit(self) -> bytes:
+        whole = self._whole
+        assert whole is not None  # noqa: S101 # asked for when it is at hand
+        if len(whole) > self._limit:
+            raise too_large(self._limit)
+        return whole
+
     def replace(self, body: bytes) -> None:
         """See `Request.set_body`."""
         if self._whole is None and self.framed:
             raise RuntimeError("read the body before replacing it: the client's must not be left half-read")
         self.framed = True
         self._whole = body
+
+    def whole(self) -> bytes | None:
+        """What goes upstream, when it is at hand; None without a body."""
+        return self._whole if self.framed else None
 
     async def outgoing(self) -> "bytes | Stream | None":
         """What goes upstream: the whole body where it is known at once, else a stream; None without one."""
@@ -90,7 +109,7 @@ class Body:
             if message["type"] == "http.disconnect":
                 raise ClientGone("client_closed_upload")
             self._whole = message.get("body", b"")
-        return self._whole if self.framed else None
+        return self.whole()
 
     def _arrived(self) -> bool:
         """Whether the whole body is known to be here; other servers than ours do not tell."""

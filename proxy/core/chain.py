@@ -16,7 +16,6 @@ from proxy.api.event import END_OF_EVENTS, Event
 from proxy.api.exchange import End, Exchange
 from proxy.api.plugin import Plugin
 from proxy.api.response import Reply
-from proxy.api.timeline import new_hop
 from proxy.core.flight import Flight
 from proxy.core.log import log, raised
 
@@ -33,6 +32,7 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = tuple(plugins)
+        self.depth = len(self.plugins)
         _check(self.plugins)
         overriding = [(depth, plugin) for depth, plugin in enumerate(self.plugins, 1)]
         back = overriding[::-1]
@@ -40,14 +40,13 @@ class Chain:
         self._response = [(d, p, p.on_response) for d, p in back if _overrides(p, "on_response")]
         self._event = [(d, p, p.on_event) for d, p in back if _overrides(p, "on_event")]
         self._end = [(d, p, p.on_end) for d, p in back if _overrides(p, "on_end")]
+        self.responds = bool(self._response)
+        """Whether any plugin looks at an answer's head."""
+        self.ends = bool(self._end)
+        """Whether any plugin wants to know how an exchange ended."""
 
     def __len__(self) -> int:
         return len(self.plugins)
-
-    @property
-    def ends(self) -> bool:
-        """Whether any plugin wants to know how an exchange ended."""
-        return bool(self._end)
 
     def upto(self, slot: Any) -> int:
         """How many plugins it takes until one has provided this slot; all of them if none does."""
@@ -64,33 +63,31 @@ class Run:
     task that shields it: a context variable set in one hook is seen by all that follow, and can be reset.
     """
 
-    __slots__ = ("_chain", "_context", "_ex", "_flight", "entered")
+    __slots__ = ("_chain", "_context", "_ex", "_flight", "ends", "entered", "responds")
 
     def __init__(self, chain: Chain, ex: Exchange, flight: Flight) -> None:
         self._chain = chain
         self._flight = flight
         self._ex = ex
+        self.responds = chain.responds
+        self.ends = chain.ends
         self._context = contextvars.copy_context() if chain.ends else None
         self.entered = 0
 
-    async def request(self, upto: int | None = None) -> Reply | None:
+    def request(self, upto: int | None = None) -> Awaitable[Reply | None]:
         """`on_request`, in order, of all plugins or the first `upto`; stops at the first Reply."""
-        depth = len(self._chain.plugins)
-        hooks = self._chain._request
-        if upto is not None and upto < depth:
-            depth = upto
-            hooks = [hook for hook in hooks if hook[0] <= depth]
-        reply = await self._within(self._request(hooks)) if hooks else None
-        if reply is None:
-            self.entered = depth
-        return reply
+        chain = self._chain
+        if upto is None or upto >= chain.depth:
+            return self._within(self._request(chain._request, chain.depth))
+        return self._within(self._request([hook for hook in chain._request if hook[0] <= upto], upto))
 
-    async def _request(self, hooks: Iterable[tuple[int, Plugin, Any]]) -> Reply | None:
+    async def _request(self, hooks: Iterable[tuple[int, Plugin, Any]], last: int) -> Reply | None:
         ex = self._ex
+        marks = ex.timeline.marks
         flight = self._flight
+        start = monotonic_ns()
         for depth, plugin, hook in hooks:
             self.entered = depth  # before the await: a hook that was cut off is ended too
-            start = monotonic_ns()
             try:
                 reply: Reply | None = await hook(ex)
             except WeirError:
@@ -99,11 +96,14 @@ class Run:
                 self._failed(plugin, "on_request", error)
                 reply = None
             finally:
-                ex.timeline.hops.append(new_hop((plugin.name, "request", start, monotonic_ns())))
+                now = monotonic_ns()
+                marks.append((plugin.name, "request", start, now))
+                start = now  # one look at the clock ends a hook and begins the next
             if flight.cause is not None:
                 raise flight.cause
             if reply is not None:
                 return reply
+        self.entered = last
         return None
 
     async def response(self) -> None:
@@ -113,14 +113,16 @@ class Run:
             await self._within(self._response(hooks))
 
     def _entered(self, hooks: list[tuple[int, Plugin, T]]) -> list[tuple[int, Plugin, T]]:
-        if not hooks or self.entered == len(self._chain.plugins):
+        if not hooks or self.entered == self._chain.depth:
             return hooks
         return [hook for hook in hooks if hook[0] <= self.entered]
 
     async def _response(self, hooks: Iterable[tuple[int, Plugin, Any]]) -> None:
         ex = self._ex
+        marks = ex.timeline.marks
+        flight = self._flight
+        start = monotonic_ns()
         for _, plugin, hook in hooks:
-            start = monotonic_ns()
             try:
                 await hook(ex)
             except WeirError:
@@ -128,18 +130,11 @@ class Run:
             except Exception as error:  # noqa: BLE001
                 self._failed(plugin, "on_response", error)
             finally:
-                ex.timeline.hops.append(new_hop((plugin.name, "response", start, monotonic_ns())))
-            self._flight.check()
-
-    @property
-    def responds(self) -> bool:
-        """Whether any plugin of the chain looks at an answer's head."""
-        return bool(self._chain._response)
-
-    @property
-    def ends(self) -> bool:
-        """Whether any plugin of the chain wants to know how this ended."""
-        return self._chain.ends
+                now = monotonic_ns()
+                marks.append((plugin.name, "response", start, now))
+                start = now
+            if flight.cause is not None:
+                raise flight.cause
 
     @property
     def sees_events(self) -> bool:
@@ -222,7 +217,7 @@ class Run:
                 log_failure(plugin, "on_end", TimeoutError("took too long") if flight.overdue else error, ex)
             except Exception as error:  # noqa: BLE001
                 log_failure(plugin, "on_end", error, ex)
-            ex.timeline.hops.append(new_hop((plugin.name, "end", start, monotonic_ns())))
+            ex.timeline.marks.append((plugin.name, "end", start, monotonic_ns()))
 
     def _failed(self, plugin: Plugin, hook: str, error: Exception) -> None:
         log_failure(plugin, hook, error, self._ex)

@@ -65,7 +65,11 @@ class Setup:
         self.route = route
         self.total = route.settings.timeouts.total
         self.idle = route.settings.timeouts.idle
-        self.limits = settings.limits_http
+        limits = self.limits = settings.limits_http
+        # What every exchange needs, off pydantic's models: reading an attribute of those costs more.
+        self.json_body, self.body_idle = limits.json_body, limits.body_idle
+        self.trusted = settings.trusted_proxies
+        self.server_timing = settings.server_timing
         self.flights: set[Flight] = set()
         self.held = Held(settings.limits_http.hold_total)
         self.to_identity = chain.upto(IDENTITY)
@@ -102,6 +106,7 @@ class Trip:
     __slots__ = (
         "_answer",
         "_body",
+        "_client",
         "_delivery",
         "_end",
         "_forwarder",
@@ -121,16 +126,14 @@ class Trip:
 
     def __init__(self, forwarder: Forwarder, scope: Any, receive: Receive, send: Send) -> None:
         setup = self._setup = forwarder.setup
-        settings = setup.settings
-        limits = settings.limits_http
-        client = scope.get("weir.client")
+        client = self._client = scope.get("weir.client")
         flight = self.flight = Flight(setup.total, None if client is None else client.task)
         self._forwarder = forwarder
         self._scope = scope
         self._receive = receive
         self._send = send
         self._raw_path = gate.raw_path(scope)
-        self._body = Body(receive, flight, limits.json_body, limits.body_idle, client)
+        self._body = Body(receive, flight, setup.json_body, setup.body_idle, client)
         self._answer: Answer | None = None
         self._delivery: Delivery | None = None
         self._end: End | None = None
@@ -141,7 +144,7 @@ class Trip:
         address = scope.get("client")
         peer = address[0] if address else ""
         own = Headers(headers.towards_upstream(scope["headers"]))
-        trusted = settings.trusted_proxies
+        trusted = setup.trusted
         request = Request(
             scope["method"],
             self._raw_path,
@@ -199,7 +202,8 @@ class Trip:
         if reply is not None:
             await self._reply(reply)
             return
-        body = await self._body.outgoing()
+        source = self._body
+        body = source.whole() if source.at_hand() else await source.outgoing()
         if body is None and ex.request.method not in _WITHOUT_BODY_METHODS:
             body = b""  # RFC 9110, 8.6: a method that may have a body says that there is none
         if isinstance(body, Stream):
@@ -207,16 +211,30 @@ class Trip:
         else:
             self._start_watching()
         outgoing = self._outgoing(body)
-        answer = self._answer = await self._setup.route.attempt(ex, self.flight, outgoing)
-        self._body.awaited = False
+        setup = self._setup
+        answer = self._answer = await setup.route.attempt(ex, self.flight, outgoing)
+        source.awaited = False
         ex.timeline.response = monotonic_ns()
-        ex.response.begin(answer.status, Headers(headers.towards_client(answer.headers)))
+        response = ex.response
+        response.begin(answer.status, Headers(headers.towards_client(answer.headers)))
         if answer.status == 204:
-            ex.response.headers.remove(b"content-length")  # RFC 9110, 8.6
+            response.headers.remove(b"content-length")  # RFC 9110, 8.6
         self._responding = True
         if run.responds:
             await run.response()
-        setup = self._setup
+        if not response.is_stream and not run.ends and not (response.is_json and run.sees_events):
+            whole = answer.whole()
+            if whole is not None:
+                self._answer = None
+                timeline = ex.timeline
+                timeline.last_byte = monotonic_ns()
+                if whole:
+                    timeline.first_byte = timeline.last_byte
+                sending = self._send_whole(whole)
+                if sending is not None:
+                    await sending
+                self._finish_at_once(COMPLETED)
+                return
         delivery = self._delivery = Delivery(
             ex, self.flight, run, answer, self._send, self._start, self._complete, setup
         )
@@ -272,23 +290,41 @@ class Trip:
             target = target[3:]
         return Outgoing(request.method.encode(), target, pairs, body)
 
-    def _start(self, *, body_follows: bool = False) -> Awaitable[None]:
-        """Send the head; `body_follows` promises a piece of the body in this very turn of the loop."""
+    def _head(self) -> headers.Pairs:
+        """The answer's head as it goes out; from here on it cannot be changed."""
         ex = self.ex
         response = ex.response
         pairs = response.headers.raw
         pairs.append((b"x-weir-request-id", ex.id.encode()))
-        if self._setup.settings.server_timing:
+        if self._setup.server_timing:
             value = server_timing.header(ex.timeline)
             if value:
                 pairs.append((b"server-timing", value))
         if self._hangs_up:
             pairs.append((b"connection", b"close"))
         response.started = True
-        message = {"type": "http.response.start", "status": response.status, "headers": pairs}
+        return pairs
+
+    def _start(self, *, body_follows: bool = False) -> Awaitable[None]:
+        """Send the head; `body_follows` promises a piece of the body in this very turn of the loop."""
+        message = {"type": "http.response.start", "status": self.ex.response.status, "headers": self._head()}
         if body_follows:
             message["weir.body_follows"] = True
         return self._send(message)
+
+    def _send_whole(self, body: bytes) -> Awaitable[None] | None:
+        """Send head and body; None when that was done at once, which our own server can."""
+        client = self._client
+        pairs = self._head()
+        if client is not None and client.answer(self.ex.response.status, pairs, body):
+            return None
+        return self._send_both(pairs, body)
+
+    async def _send_both(self, pairs: headers.Pairs, body: bytes) -> None:
+        status = self.ex.response.status
+        start = {"type": "http.response.start", "status": status, "headers": pairs, "weir.body_follows": True}
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _reply(self, reply: Reply) -> None:
         """Give the client an answer of our own, whole."""
@@ -306,17 +342,19 @@ class Trip:
         await self._give(reply, End("rejected", reply.code))
 
     async def _give(self, reply: Reply, end: End) -> None:
-        response = self.ex.response
-        pieces = [reply.body] if reply.events is None else [*reply.events, b""]
-        if reply.events is None and reply.status not in (204, 304):
-            response.headers[b"content-length"] = b"%d" % len(reply.body)
         if reply.events is None:
+            if reply.status not in (204, 304):
+                self.ex.response.headers[b"content-length"] = b"%d" % len(reply.body)
             await self._finish(end)
+            sending = self._send_whole(reply.body)
+            if sending is not None:
+                await sending
+            return
         await self._start(body_follows=True)
-        for piece in pieces[:-1]:
+        for piece in reply.events:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._finish(end)
-        await self._send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     # -- endings -----------------------------------------------------------------------------------
 
@@ -384,19 +422,27 @@ class Trip:
         """Close the answer, run every `on_end`, log: once."""
         if self._end is not None:
             return
+        if self._answer is None and not self._run.ends:
+            self._finish_at_once(end)
+            return
         self._end = end
         self.flight.begin_ending()
         self._stop_watching()
         if self._answer is not None:
             await self._answer.close()
         self.ex.timeline.finished = monotonic_ns()
-        if self._run.ends:
-            try:
-                await self._run.end(end)
-            finally:
-                self._log(end)
-        else:
+        try:
+            await self._run.end(end)
+        finally:
             self._log(end)
+
+    def _finish_at_once(self, end: End) -> None:
+        """As `_finish`, where there is no answer to close and no `on_end` to run."""
+        self._end = end
+        self.flight.begin_ending()
+        self._stop_watching()
+        self.ex.timeline.finished = monotonic_ns()
+        self._log(end)
 
     # -- the client leaving ------------------------------------------------------------------------
 

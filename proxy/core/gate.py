@@ -4,7 +4,7 @@ Anything that two servers could read differently is refused; everything else pas
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from proxy.api.errors import ClientError
 from proxy.core.headers import Pairs, named_by
@@ -29,13 +29,8 @@ def check_method(method: str) -> None:
         raise ClientError(405, "method_not_allowed", f"The method {method[:32]} is not allowed here.")
 
 
-class Framing(NamedTuple):
-    """Whether a request has a body, its length if that was promised, and what `Connection` names."""
-
-    framed: bool
-    length: int | None
-    named: frozenset[bytes]
-
+Framing = tuple[bool, int | None, frozenset[bytes]]
+"""Whether a request has a body, its length if that was promised, and what `Connection` names."""
 
 _LOOKED_AT = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
@@ -80,7 +75,7 @@ def check_framing(http_version: str, headers: Pairs) -> Framing:
         raise ClientError(
             501, "upgrade_not_supported", "Weir speaks HTTP/1.1 alone: no WebSocket, no h2c upgrade."
         )
-    return Framing(chunked or length is not None, length, named)
+    return chunked or length is not None, length, named
 
 
 class Paths:

@@ -34,6 +34,21 @@ _EMPTY: frozenset[bytes] = frozenset()
 _NOT_NAMED = frozenset((b"close", b"keep-alive", b"te", b"content-length", b"host", b""))
 
 
+class _Lowered(dict[bytes, bytes]):
+    """Field names in lower case. The same few come again and again: one look-up is cheaper than a new name,
+    and looking that one up next is cheaper too. Bounded."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        lowered = name.lower()
+        if len(self) < 4096 and len(name) <= 64:
+            self[name] = lowered
+        return lowered
+
+
+LOWERED = _Lowered()
+"""`LOWERED[name]`: a field's name as it came, in lower case."""
+
+
 def named_by(connection: bytes) -> frozenset[bytes]:
     """The fields that a `Connection` value makes hop-by-hop."""
     lowered = connection.lower()

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 from proxy.api.errors import ClientError, WeirError
 from proxy.api.exchange import Exchange, new_attempt
-from proxy.api.timeline import new_hop
 from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import Deadlines
 from proxy.core.flight import Flight
 from proxy.core.headers import with_credential
 from proxy.core.upstream import Answer, Outgoing, Upstream
 from proxy.core.upstream.http1 import Http1Upstream
+
+_STATUSES = {status: str(status) for status in range(100, 600)}
 
 
 def connect(settings: UpstreamSettings, deadlines: Deadlines) -> Upstream:
@@ -51,20 +52,22 @@ class Route:
             request.headers = with_credential(request.headers, self._credential)
         ex.upstream = self.name
         start = monotonic_ns()
-        outcome = "cancelled"
         try:
             answer = await self.upstream.open(request, flight)
-            outcome = str(answer.status)
-            self.last_outcome = outcome
-            return answer
-        except WeirError as error:
-            self.last_outcome = outcome = error.code
-            raise
-        finally:
-            if outcome == "cancelled" and flight.cause is not None:
-                outcome = flight.cause.code
-                if flight.cause.source == "upstream":
+        except BaseException as error:
+            outcome = "cancelled"
+            cause = error if isinstance(error, WeirError) else flight.cause
+            if cause is not None:
+                outcome = cause.code
+                if cause is error or cause.source == "upstream":
                     self.last_outcome = outcome
-            now = monotonic_ns()
-            ex.attempts.append(new_attempt((self.name, start, now, outcome, request.resent)))
-            ex.timeline.hops.append(new_hop(("upstream", "upstream", start, now)))
+            self._record(ex, request, start, outcome)
+            raise
+        status = self.last_outcome = _STATUSES.get(answer.status) or str(answer.status)
+        self._record(ex, request, start, status)
+        return answer
+
+    def _record(self, ex: Exchange, request: Outgoing, start: int, outcome: str) -> None:
+        now = monotonic_ns()
+        ex.attempts.append(new_attempt((self.name, start, now, outcome, request.resent)))
+        ex.timeline.marks.append(("upstream", "upstream", start, now))

@@ -10,7 +10,7 @@ MILLISECOND = 1_000_000
 
 def timeline(*hops: Hop) -> Timeline:
     made = Timeline()
-    made.hops.extend(hops)
+    made.marks.extend(hops)
     return made
 
 

@@ -26,6 +26,7 @@ from proxy.api.errors import ClientError, InternalError, WeirError
 from proxy.core.config import HttpLimits
 from proxy.core.deadlines import NEVER, Deadlines
 from proxy.core.forward import ResponseAborted
+from proxy.core.headers import LOWERED
 from proxy.core.log import log, raised
 
 KEEP_ALIVE = 75.0
@@ -242,7 +243,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             return  # trailers never become headers
-        name = name.lower()
+        name = LOWERED[name]
         if name == b"expect":
             self._expects = True
         elif name == b"content-length" and value.isdigit():
@@ -475,6 +476,25 @@ class Cycle:
         """Whether all is known of the request's body: it is here, or it is broken."""
         return not self._more or self._failure is not None
 
+    def take(self) -> bytes | None:
+        """The whole body if it is here and nobody has received any of it, and None otherwise."""
+        if (
+            self._more
+            or self._delivered
+            or self.disconnected
+            or self._failure is not None
+            or self._taken != self._size
+        ):
+            return None
+        body = self._body
+        self._body = []
+        self._size = 0
+        self._delivered = True
+        protocol = self._protocol
+        if len(protocol.pipeline) < PIPELINE:
+            protocol.resume_reading()
+        return body[0] if len(body) == 1 else b"".join(body)
+
     def unwatch(self) -> None:
         """Call nobody."""
         self._gone = None
@@ -581,6 +601,15 @@ class Cycle:
             self._waiter = protocol.loop.create_future()
             await self._waiter
 
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer at once. False if the client has to read first: `send` waits for that."""
+        if self._protocol.write_paused:
+            return False
+        if not self.disconnected:
+            self._start(status, headers, True)
+            self._write(body, False)
+        return True
+
     async def send(self, message: dict[str, Any]) -> None:
         protocol = self._protocol
         if protocol.write_paused and not self.disconnected:
@@ -598,17 +627,20 @@ class Cycle:
 
     def _start(self, status: int, headers: Any, body_follows: bool) -> None:
         self.started = True
-        parts = [_status_line(status)]
         framed = False
         close = False
         for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
             if name == b"content-length":
                 framed = True
                 self._remaining = int(value)
             elif name == b"connection" and value.lower() == b"close":
                 close = True
-        lines = 1 + len(parts) // 4
+        fields = list(map(b": ".join, headers))
+        # Nothing that became a header may have brought a line of its own.
+        text = b"".join(fields)
+        if b"\n" in text or b"\r" in text or b"\0" in text:
+            self.started = False
+            raise RuntimeError("a response header holds a CR, LF or NUL")
         bodyless = self._is_head or status in (204, 304)
         if bodyless:
             self._remaining = 0
@@ -617,21 +649,15 @@ class Cycle:
                 self.keep_alive = False
             else:
                 self._chunked = True
-                parts.append(b"transfer-encoding: chunked\r\n")
-                lines += 1
+                fields.append(b"transfer-encoding: chunked")
         if self._more and (status == 408 or not self._little_is_missing()):
             self.keep_alive = False  # the rest of the upload is not waited for
         if close:
             self.keep_alive = False
         elif not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-            lines += 1
-        head = b"".join(parts)
-        # Nothing that became a header may have brought a line of its own.
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-            self.started = False
-            raise RuntimeError("a response header holds a CR, LF or NUL")
-        head += b"\r\n"
+            fields.append(b"connection: close")
+        fields.append(b"\r\n")
+        head = (_STATUS_LINES.get(status) or _status_line(status)) + b"\r\n".join(fields)
         if body_follows:
             self._head = head  # one write with the body's first piece
         else:

@@ -19,7 +19,7 @@ import httptools
 from proxy.api.errors import UpstreamError, WeirError
 from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import NEVER, Deadlines
-from proxy.core.headers import Pairs
+from proxy.core.headers import LOWERED, Pairs
 from proxy.core.upstream import Answer, Clock, Outgoing, Upload, errors
 
 BUFFER = 64 * 1024
@@ -119,10 +119,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- the request -------------------------------------------------------------------------------
 
-    async def send(self, head: bytes, request: Outgoing, clock: Clock, timeouts: Any) -> None:
-        """Write a request and wait for the head of its answer."""
+    def send(self, head: bytes, request: Outgoing, clock: Clock, timeouts: Any) -> "asyncio.Future[None]":
+        """Write a request; the head of its answer is here when the future is done. Call `check` then."""
         self._without_body = request.method == b"HEAD"
-        self._head = self._loop.create_future()
+        waiting = self._head = self._loop.create_future()
         body = request.body
         if self._closed:
             raise self._error or errors.closed()
@@ -139,9 +139,12 @@ class Connection(asyncio.BufferedProtocol):
             self._uploaded = False
             self.transport.write(head)
             self._pump = self._loop.create_task(self._upload(body, clock, timeouts))
-        await self._head
+        return waiting
+
+    def check(self) -> None:
+        """Raise if the answer broke right behind its head: still time to say so properly."""
         if self._error is not None and not self._parts:
-            raise self._error  # broken right behind its head: still time to say so properly
+            raise self._error
 
     async def _upload(self, body: Upload, clock: Clock, timeouts: Any) -> None:
         """Pass the client's body on as it comes, no faster than the upstream takes it."""
@@ -171,6 +174,15 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def ready(self) -> bool:
         return bool(self._parts) or self._eof
+
+    def whole(self) -> bytes | None:
+        if not self._eof or self._paused:
+            return None
+        parts = self._parts
+        self._parts = []
+        self.complete = True
+        self.release()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read(self) -> bytes:
         if not self._parts:
@@ -302,7 +314,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # What a value must not hold (CR, LF, NUL, a folded line) llhttp refuses; a test says so.
-        name = name.lower()
+        name = LOWERED[name]
         if name in _FRAMING:
             self._framing(name, value)
         self._fresh_headers.append((name, value))
@@ -574,6 +586,7 @@ class Http1Upstream:
                 connection = await self.pool.acquire(fresh=request.resent)
             try:
                 await connection.send(head, request, clock, self._timeouts)
+                connection.check()
             except UpstreamError:
                 stale = connection.reused and connection.untouched and not request.resent
                 connection.release()
@@ -592,16 +605,14 @@ class Http1Upstream:
 
     def _head(self, request: Outgoing) -> bytes:
         """Request line and headers up to and with the empty line. Framing is always ours."""
-        parts = [request.method, b" ", request.target, b" HTTP/1.1\r\nhost: ", self._host, b"\r\n"]
-        for name, value in request.headers:
-            parts += (name, b": ", value, b"\r\n")
         body = request.body
-        if isinstance(body, bytes):
-            parts.append(b"content-length: %d\r\n" % len(body))
-        elif body is not None:
-            length = body.length
-            parts.append(
-                b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
-            )
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        if body is None:
+            framing = b""
+        elif isinstance(body, bytes):
+            framing = b"content-length: %d\r\n" % len(body)
+        elif body.length is None:
+            framing = b"transfer-encoding: chunked\r\n"
+        else:
+            framing = b"content-length: %d\r\n" % body.length
+        fields = [self._host, *map(b": ".join, request.headers), framing]
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method, request.target, b"\r\n".join(fields))

@@ -757,6 +757,10 @@ class _Answer:
             self.headers = [pair for pair in headers if pair[0] != b"content-length"]
             self._link.distrusted = True
 
+    def whole(self) -> bytes | None:
+        """See `Answer.whole`."""
+        return None
+
     async def read(self) -> bytes:
         """See `Answer.read`."""
         if self._error is not None:
