@@ -6,6 +6,7 @@ or not it finished) is entered, and what is entered is ended.
 
 import asyncio
 import contextvars
+import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from time import monotonic_ns
@@ -190,7 +191,7 @@ class Run:
         hooks = self._entered(self._chain._end)
         if not hooks:
             return
-        task = asyncio.get_running_loop().create_task(self._ends(hooks, end), context=self._context)
+        task = _begin(self._ends(hooks, end), self._context)
         cancelled: asyncio.CancelledError | None = None
         while not task.done():
             try:
@@ -226,6 +227,14 @@ class Run:
 
     def _within(self, hooks: Coroutine[Any, Any, T]) -> Awaitable[T]:
         return hooks if self._context is None else _in_context(self._context, hooks)
+
+
+def _begin(coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None) -> asyncio.Task[None]:
+    """A task of its own; where Python can, it has run up to its first wait when this returns."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+    return loop.create_task(coroutine, context=context)
 
 
 @types.coroutine
