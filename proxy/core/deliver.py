@@ -71,6 +71,7 @@ class Delivery:
         "_idle",
         "_run",
         "_send",
+        "_send_whole",
         "_setup",
         "_start",
         "_tail",
@@ -84,6 +85,7 @@ class Delivery:
         answer: Answer,
         send: Send,
         start: Start,
+        send_whole: Callable[[bytes], Awaitable[None] | None],
         finish: Callable[[], Awaitable[None]],
         setup: Bounds,
     ) -> None:
@@ -93,6 +95,7 @@ class Delivery:
         self._answer = answer
         self._send = send
         self._start = start
+        self._send_whole = send_whole
         self._finish = finish
         self._setup = setup
         self._idle = setup.idle
@@ -188,27 +191,26 @@ class Delivery:
         """A JSON body is kept until it is complete, so that plugins can still set headers from it."""
         response = self._ex.response
         limit = max(response.held_limit, HOLD_LIMIT if response.rewriting is not None else 0)
+        answer, held = self._answer, self._setup.held
         pieces: list[bytes] = []
         size = 0
+        piece = answer.whole()
         try:
             while True:
-                piece = await self._read()
+                if piece is None:
+                    piece = await self._read()
                 pieces.append(piece)
-                fits = size + len(piece) <= limit and self._setup.held.take(len(piece))
+                fits = size + len(piece) <= limit and held.take(len(piece))
                 if not fits:
                     break
                 size += len(piece)
-                if self._answer.complete:
+                if answer.complete:
                     break
-            body = b"".join(pieces)
-            if not fits:
-                if response.rewriting == "fail":
-                    raise errors.too_large_to_change()
-                await self._release(body)
-                return
-            await self._held_whole(body, encoding)
+                piece = None
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            await (self._held_whole(body, encoding) if fits else self._release(body))
         finally:
-            self._setup.held.free(size)
+            held.free(size)
 
     async def _held_whole(self, body: bytes, encoding: str) -> None:
         response = self._ex.response
@@ -223,11 +225,14 @@ class Delivery:
         timeline = self._ex.timeline
         timeline.first_byte = timeline.last_byte = monotonic_ns()
         await self._finish()
-        await self._start(body_follows=True)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        sending = self._send_whole(body)
+        if sending is not None:
+            await sending
 
     async def _release(self, body: bytes) -> None:
-        """Too large to hold: what came goes out, and the rest as it comes."""
+        """Too large to hold: what came goes out, and the rest as it comes, unless it must not unchanged."""
+        if self._ex.response.rewriting == "fail":
+            raise errors.too_large_to_change()
         if self._answer.complete:
             await self._start()
             await self._last(body)

@@ -225,6 +225,7 @@ class Trip:
         if not response.is_stream and not run.ends and not (response.is_json and run.sees_events):
             whole = answer.whole()
             if whole is not None:
+                await answer.close()
                 self._answer = None
                 timeline = ex.timeline
                 timeline.last_byte = monotonic_ns()
@@ -236,7 +237,7 @@ class Trip:
                 self._finish_at_once(COMPLETED)
                 return
         delivery = self._delivery = Delivery(
-            ex, self.flight, run, answer, self._send, self._start, self._complete, setup
+            ex, self.flight, run, answer, self._send, self._start, self._send_whole, self._complete, setup
         )
         await delivery.deliver()
 

@@ -43,6 +43,13 @@ class Answer:
         self.complete = not pieces and not late and breaks is None
         self.ready = ready
 
+    def whole(self) -> bytes | None:
+        if not self.ready or self._late or self._breaks:
+            return None
+        self.complete = True
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
     async def read(self) -> bytes:
         if self._pieces:
             piece = self._pieces.pop(0)
@@ -103,6 +110,10 @@ class Scene:
         self.ex.response.started = True
         self.log.append("start")
 
+    async def _send_whole(self, body: bytes) -> None:
+        await self._start(body_follows=True)
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
     async def _finish(self) -> None:
         self.log.append("finish")
 
@@ -115,7 +126,15 @@ class Scene:
 
     async def give(self, answer: Answer) -> list[Any]:
         self.delivery = Delivery(
-            self.ex, self.flight, self._run, answer, self.send, self._start, self._finish, self
+            self.ex,
+            self.flight,
+            self._run,
+            answer,
+            self.send,
+            self._start,
+            self._send_whole,
+            self._finish,
+            self,
         )
         await self.delivery.deliver()
         return self.log
@@ -382,6 +401,27 @@ async def test_a_held_body_is_seen_before_anything_is_sent(late: bool) -> None:
     scene.ex.response.hold()
     log = await scene.deliver(b'{"a"', b":1}", late=late)
     assert log == [("json", b'{"a":1}'), "finish", "start", ("last", b'{"a":1}')]
+
+
+@pytest.mark.parametrize("limit", [7, 6])
+async def test_a_body_that_is_all_here_is_held_like_any_other(limit: int) -> None:
+    scene = Scene(JSON, leave)
+    scene.ex.response.hold(limit)
+    log = await scene.deliver(b'{"a"', b":1}", ready=True)
+    if limit == 7:
+        assert log == [("json", b'{"a":1}'), "finish", "start", ("last", b'{"a":1}')]
+    else:
+        assert log == ["start", "finish", ("last", b'{"a":1}')]
+    assert scene.held.take(1 << 20)
+
+
+async def test_a_body_that_is_all_here_and_must_be_changed_is_not_sent_unchanged() -> None:
+    scene = Scene(JSON, upper)
+    scene.ex.response.rewrites(oversize="fail")
+    with pytest.raises(UpstreamError) as caught:
+        await scene.deliver(b"x" * (HOLD_LIMIT + 1), ready=True)
+    assert caught.value.code == "upstream_answer_too_large"
+    assert "start" not in scene.log
 
 
 async def test_a_held_body_can_be_changed_and_its_length_follows() -> None:

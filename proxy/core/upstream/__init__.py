@@ -62,10 +62,7 @@ class Answer(Protocol):
         """Whether `read` has something to give without waiting."""
 
     def whole(self) -> bytes | None:
-        """The whole body, if all of it is here and nothing was read yet, and None otherwise.
-
-        With the body the answer is over: it needs, and stands, no `close`.
-        """
+        """The whole body, if all of it is here and none was read yet, and None otherwise."""
 
     async def read(self) -> bytes:
         """The next bytes, as they come; b"" only at the end. Raises `UpstreamError` if it breaks."""
