@@ -218,6 +218,8 @@ class H2Stream:
         """Its answer has been sent to the end."""
         self.reset: int | None = None
         """The code of its RST_STREAM."""
+        self.sent = 0
+        """Bytes of data that flow control has let out."""
 
     @property
     def path(self) -> bytes:
@@ -260,6 +262,7 @@ class H2Stream:
                     await self.conn.moved()
                     continue
                 self.conn.h2.send_data(self.id, data[:room])
+                self.sent += len(data[:room])
                 data = data[room:]
                 await self.conn.flush()
         self.check()

@@ -62,7 +62,8 @@ class Process:
         }
         if base_url is not None:
             self.config["upstreams"] = [{"name": "up", "base_url": base_url, **(upstream or {})}]
-        self.config |= config or {}
+        # Unless a test asks for more, what is looked at is Weir itself.
+        self.config |= {"plugins": ["auth"], **(config or {})}
         self._env = {k: v for k, v in os.environ.items() if not _is_ours(k)}
         self._env |= {"WEIR_LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1", **(env or {})}
         self._command = command

@@ -30,6 +30,7 @@ from .upstream import (
     json_answer,
     last_chunk,
     ok_json,
+    planted,
     sse,
     sse_head,
 )
@@ -38,17 +39,6 @@ from .wire import until
 TEN = head(headers=[("content-length", "10")])
 End = Callable[[Conn], None]
 ASK = get("/v1/models")
-
-
-def planted(data: bytes, end: End = Conn.close) -> Script:
-    """A script: one request in, these bytes out, then this ending."""
-
-    async def script(conn: Conn) -> None:
-        await conn.request()
-        await conn.send(data)
-        end(conn)
-
-    return script
 
 
 # -- how an answer ends

@@ -4,16 +4,14 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
-import pytest_asyncio
 
 from .client import RawClient, chat, get, post, request
 from .framing import RawResponse
-from .process import Process
-from .test_stage import OK, ONE, TEN, Stage, a_test, all_at_once, is_error, meanwhile, planted
+from .stage import BEARER, OK, ONE, TEN, MakeProcess, Stage, all_at_once, is_error, meanwhile, once
 from .upstream import (
     Conn,
     RawUpstream,
@@ -24,69 +22,14 @@ from .upstream import (
     json_answer,
     last_chunk,
     ok_json,
+    planted,
     sse_head,
 )
 from .wire import until
 
-KEY = "client-key-0123456789"
-KEYS = [{"use": "auth", "keys": [{"user": "alice", "key": KEY}]}]
-BEARER = ("authorization", f"Bearer {KEY}")
-IMPATIENT = {"header_time": "500ms", "body_idle": "500ms", "write_idle": "500ms"}
 CHUNKED = [("transfer-encoding", "chunked")]
 LEAVING = [RawClient.close, RawClient.reset, RawClient.fin]
 Leave = Callable[[RawClient], None]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared() -> AsyncIterator[Stage]:
-    async with Stage() as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_impatient() -> AsyncIterator[Stage]:
-    async with Stage(config={"limits_http": IMPATIENT}) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_guarded() -> AsyncIterator[Stage]:
-    async with Stage(config={"plugins": KEYS}) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_small() -> AsyncIterator[Stage]:
-    async with Stage(upstream={"pool": {"max": 2, "waiting": 2}}) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture
-async def stage(shared: Stage) -> AsyncIterator[Stage]:
-    """A process with the default limits."""
-    async with a_test(shared):
-        yield shared
-
-
-@pytest_asyncio.fixture
-async def impatient(shared_impatient: Stage) -> AsyncIterator[Stage]:
-    """A process that waits half a second for its clients."""
-    async with a_test(shared_impatient):
-        yield shared_impatient
-
-
-@pytest_asyncio.fixture
-async def guarded(shared_guarded: Stage) -> AsyncIterator[Stage]:
-    """A process with client keys."""
-    async with a_test(shared_guarded):
-        yield shared_guarded
-
-
-@pytest_asyncio.fixture
-async def small(shared_small: Stage) -> AsyncIterator[Stage]:
-    """A process with two upstream connections at most."""
-    async with a_test(shared_small):
-        yield shared_small
 
 
 # -- leaving in the upload: B1
@@ -118,6 +61,7 @@ async def test_leaving_before_the_first_byte_of_a_body(stage: Stage, leave: Leav
         assert [r for r in up.requests if r.ended in ("length", "chunked")] == []
 
 
+@once
 @pytest.mark.parametrize(
     "part", [b"", b"POST /v1/files", b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-le"]
 )
@@ -230,17 +174,18 @@ async def test_leaving_with_a_request_in_waiting(stage: Stage, leave: Leave) -> 
 
 
 @pytest.mark.parametrize("leave", LEAVING)
-async def test_leaving_while_connecting(leave: Leave) -> None:
-    async with RawUpstream(backlog=1, accepting=False) as up:
+async def test_leaving_while_connecting(stage: Stage, leave: Leave) -> None:
+    async with stage.plant(backlog=1, accepting=False) as up:
         await up.fill_backlog()
-        async with Process(up.base_url) as p, p.client() as c:
+        async with stage.client() as c:
             assert (await c.ask(get("/health"))).status == 200
-            fds = p.fds()
+            fds = stage.p.fds()
             await c.send(chat())
-            await until(lambda: p.fds() > fds)
+            await until(lambda: stage.p.fds() > fds)
             leave(c)
-            await p.logged(timeout=1, end_reason="client_gone", end_code="client_closed")
-            await until(lambda: p.fds() < fds, 1)
+            await stage.ends(timeout=1)
+            assert await stage.end() == ("client_gone", "client_closed")
+            await until(lambda: stage.p.fds() < fds, 1)
 
 
 async def test_leaving_while_in_line_for_a_connection(small: Stage) -> None:
@@ -321,17 +266,19 @@ async def test_many_slow_readers_hold_little(stage: Stage) -> None:
         await conn.hang()
 
     paused: list[Conn] = []
-    before = stage.p.rss()
     async with stage.plant(script, sndbuf=64 << 10) as up, AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(stage.client(rcvbuf=16 << 10)) for _ in range(40)]
-        for c in clients:
-            await c.send(chat(stream=True))
-        await until(lambda: len(paused) == 40, 20)
+        clients = [await stack.enter_async_context(stage.client(rcvbuf=16 << 10)) for _ in range(50)]
+        for some in (clients[:10], clients[10:]):  # what the first ones cost is not each one's
+            before = stage.p.rss()
+            for c in some:
+                await c.send(chat(stream=True))
+            awaited = len(paused) + len(some)
+            await until(lambda awaited=awaited: len(paused) == awaited, 20)  # type: ignore[misc]
         held = (stage.p.rss() - before) / 40 / 1024
         for c in clients:
             c.reset()
         await up.closed(2)
-    assert held < 256 + 64, f"{held:.0f} KiB a stream"
+    assert held < 256 + 128, f"{held:.0f} KiB a stream"  # malloc's share is in it
 
 
 async def test_a_reader_that_stalls_is_cut_off(impatient: Stage) -> None:
@@ -367,7 +314,7 @@ async def test_a_slow_reader_that_reads_on_is_not_cut_off(impatient: Stage) -> N
         await c.head()
         start = time.monotonic()
         got = 0
-        while time.monotonic() - start < 2.5:
+        while time.monotonic() - start < 1.5:
             piece = await c.chunk()
             assert piece, f"cut off after {got} bytes"
             got += len(piece)
@@ -375,11 +322,11 @@ async def test_a_slow_reader_that_reads_on_is_not_cut_off(impatient: Stage) -> N
         assert (await c.response()).ended == "length"
 
 
-async def test_a_stalled_reader_is_not_a_late_upstream() -> None:
+async def test_a_stalled_reader_is_not_a_late_upstream(process: MakeProcess) -> None:
     """The upstream's idle timeout does not run while it is the client that holds things up."""
     async with (
         RawUpstream(sndbuf=16 << 10) as up,
-        Process(up.base_url, upstream={"timeouts": {"idle": "300ms"}}) as p,
+        process(up.base_url, timeouts={"idle": "300ms"}) as p,
         p.client(rcvbuf=4096, keep=False) as c,
     ):
         await c.send(chat(stream=True))
@@ -387,7 +334,7 @@ async def test_a_stalled_reader_is_not_a_late_upstream() -> None:
         await conn.request()
         await conn.send(sse_head())
         await c.head()
-        await conn.send_until_paused(chunk(ONE * 1000), quiet=0.8)
+        await conn.send_until_paused(chunk(ONE * 1000), quiet=0.6)
         async with meanwhile(conn.send(last_chunk, timeout=None)):
             assert (await c.response()).ended == "chunked"
 
@@ -395,6 +342,7 @@ async def test_a_stalled_reader_is_not_a_late_upstream() -> None:
 # -- slow writers: B8, B9, B10, B13
 
 
+@once
 @pytest.mark.parametrize("part", [b"P", b"POST /v1/files HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nhost: x\r\nx-a"])
 async def test_a_head_that_does_not_come(impatient: Stage, part: bytes) -> None:
     async with impatient.plant() as up, impatient.client() as c:
@@ -406,6 +354,7 @@ async def test_a_head_that_does_not_come(impatient: Stage, part: bytes) -> None:
         assert await impatient.end() == ("rejected", "request_timeout")
 
 
+@once
 async def test_a_head_that_drips_has_no_longer(impatient: Stage) -> None:
     async with impatient.client() as c, meanwhile(c.send_slowly(get("/v1/models"), gap=0.1)):
         is_error(await c.response(timeout=2), 408, "request_timeout")
@@ -417,9 +366,10 @@ async def test_the_second_head_has_its_time_too(impatient: Stage) -> None:
         is_error(await c.ask(b"GET /v1/mod"), 408, "request_timeout")
 
 
+@once
 async def test_a_connection_without_a_byte_is_closed(impatient: Stage) -> None:
     async with impatient.client() as c:
-        assert 0.4 < await c.wait_closed(2) < 1.2
+        assert 0.2 < await c.wait_closed(2) < 1.2
         assert (c.left, bytes(c.buffer)) == ("fin", b"")
 
 
@@ -440,7 +390,7 @@ async def test_a_body_that_does_not_come(
 async def test_a_body_that_drips_goes_on(impatient: Stage) -> None:
     async with impatient.plant(answer(OK)) as up, impatient.client() as c:
         await c.send(post("/v1/files", b"", [("content-length", "10")]))
-        await c.send_slowly(b"0123456789", gap=0.1)
+        await c.send_slowly(b"0123456789", gap=0.05)
         assert (await c.response()).status == 200
         assert up.requests[0].body == b"0123456789"
 
@@ -458,7 +408,7 @@ async def test_what_exceeds_a_content_length_is_the_next_request(stage: Stage) -
 
 
 @pytest.mark.slow
-async def test_two_thousand_that_leave_take_no_place_along() -> None:
+async def test_two_thousand_that_leave_take_no_place_along(upstream_client: str) -> None:
     async def script(conn: Conn) -> None:
         while True:
             await conn.request()
@@ -486,7 +436,7 @@ async def test_two_thousand_that_leave_take_no_place_along() -> None:
 
     dice = random.Random(1)
     room = asyncio.Semaphore(80)
-    async with Stage(upstream={"pool": {"max": 50}}) as stage:
+    async with Stage(upstream={"client": upstream_client, "pool": {"max": 50}}) as stage:
         await stage.begin()
         async with stage.plant(script, keep=False) as up:
             await all_at_once([leaver() for _ in range(2000)], within=60)
@@ -578,17 +528,17 @@ async def test_a_client_is_told_to_go_on(stage: Stage) -> None:
         assert (await c.ask(chat())).interim == []
 
 
-async def test_only_who_is_let_in_is_told_to_go_on(guarded: Stage) -> None:
+async def test_only_who_is_let_in_is_told_to_go_on(keyed: Stage) -> None:
     expecting = [("expect", "100-continue"), ("content-length", "4")]
-    async with guarded.plant(answer(OK)) as up:
+    async with keyed.plant(answer(OK)) as up:
         for lines in (expecting, [*expecting, ("authorization", "Bearer no-such-key")]):
-            async with guarded.client() as c:
+            async with keyed.client() as c:
                 answered = await c.ask(post("/v1/files", b"", lines))
                 assert (answered.status, answered.interim) == (401, [])
                 assert answered.json()["error"]["code"] in ("missing_api_key", "invalid_api_key")
                 await c.wait_closed(4)
         assert up.connections == 0
-        async with guarded.client() as c:
+        async with keyed.client() as c:
             await c.send(post("/v1/files", b"", [*expecting, BEARER]))
             assert (await c.head()).status == 100
             await c.send(b"0123")
@@ -604,6 +554,7 @@ async def test_a_client_that_does_not_wait_is_served(stage: Stage) -> None:
         assert up.requests[0].body == b"0123"
 
 
+@once
 async def test_an_unknown_expectation_fails(stage: Stage) -> None:
     async with stage.plant(answer(OK)) as up:
         is_error(
@@ -766,6 +717,7 @@ async def test_a_client_that_asks_to_close_is_closed(stage: Stage, ask: bytes) -
 # -- leaving in our own answers: B19
 
 
+@once
 @pytest.mark.parametrize("leave", LEAVING)
 async def test_leaving_in_a_refusal(stage: Stage, leave: Leave) -> None:
     for bad in (b"RUBBISH\r\n\r\n", get("/v1/../x"), request("TRACE", "/v1/x"), chat()):
@@ -776,6 +728,7 @@ async def test_leaving_in_a_refusal(stage: Stage, leave: Leave) -> None:
     await stage.ends(20)
 
 
+@once
 async def test_sending_on_after_a_refusal_does_not_lose_it(stage: Stage) -> None:
     """Closing at once would reset the connection and take the answer along."""
     async with stage.client(sndbuf=4096) as c:
@@ -802,6 +755,7 @@ UPGRADES = {
 }
 
 
+@once
 @pytest.mark.parametrize("lines", UPGRADES.values(), ids=UPGRADES)
 @pytest.mark.parametrize("body", [None, b"{}"], ids=["get", "post"])
 async def test_an_upgrade_is_refused(stage: Stage, lines: list[tuple[str, str]], body: bytes | None) -> None:
@@ -811,6 +765,7 @@ async def test_an_upgrade_is_refused(stage: Stage, lines: list[tuple[str, str]],
         assert up.connections == 0
 
 
+@once
 @pytest.mark.parametrize("lines", UPGRADES.values(), ids=UPGRADES)
 async def test_after_a_refused_upgrade_the_connection_serves_or_ends(
     stage: Stage, lines: list[tuple[str, str]]
@@ -823,6 +778,7 @@ async def test_after_a_refused_upgrade_the_connection_serves_or_ends(
             assert (await c.ask(chat())).status == 200
 
 
+@once
 @pytest.mark.parametrize("late", [False, True])
 async def test_nothing_smuggles_behind_a_refused_upgrade(stage: Stage, late: bool) -> None:
     async with stage.plant(answer(OK)) as up, stage.client() as c:
@@ -860,6 +816,7 @@ async def test_a_client_on_a_unix_like_trickle(stage: Stage) -> None:
         assert (answered.ended, answered.body) == ("chunked", ONE)
 
 
+@once
 async def test_connections_that_say_nothing_cost_nobody_anything(stage: Stage) -> None:
     idle = [socket.create_connection(("127.0.0.1", stage.p.port)) for _ in range(300)]
     try:

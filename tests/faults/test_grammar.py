@@ -4,48 +4,17 @@ Raw bytes throughout. What is refused opens no upstream connection; what is pass
 for each request that came, byte by byte what it was but for the documented differences.
 """
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .client import NoAnswer, RawClient, chat, get, post, request
 from .framing import Headers, RawResponse
-from .test_stage import OK, ONE, Stage, a_test, is_error
+from .stage import BEARER, KEY, OK, ONE, Stage, is_error, once
 from .upstream import answer, chunk, head, last_chunk, ok_json, sse_head
 
-KEY = "client-key-0123456789"
-KEYS = [{"use": "auth", "keys": [{"user": "alice", "key": KEY}]}]
 HOST = b"host: x\r\n"
 CHUNKED = [("transfer-encoding", "chunked")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared() -> AsyncIterator[Stage]:
-    async with Stage() as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_keyed() -> AsyncIterator[Stage]:
-    async with Stage(upstream={"api_key": "sk-of-the-upstream"}, config={"plugins": KEYS}) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture
-async def stage(shared: Stage) -> AsyncIterator[Stage]:
-    """A process that passes credentials as they come."""
-    async with a_test(shared):
-        yield shared
-
-
-@pytest_asyncio.fixture
-async def keyed(shared_keyed: Stage) -> AsyncIterator[Stage]:
-    """A process with client keys and an upstream key."""
-    async with a_test(shared_keyed):
-        yield shared_keyed
 
 
 async def is_refused(stage: Stage, data: bytes, status: int, code: str | None = None) -> RawResponse:
@@ -93,6 +62,7 @@ AMBIGUOUS = {
 }
 
 
+@once
 @pytest.mark.parametrize("data", AMBIGUOUS.values(), ids=AMBIGUOUS)
 async def test_ambiguous_framing(stage: Stage, data: bytes) -> None:
     await is_refused(stage, data, 400)
@@ -118,6 +88,7 @@ CODINGS = [
 ]  # fmt: skip
 
 
+@once
 @pytest.mark.parametrize("line", CODINGS)
 async def test_codings_other_than_chunked(stage: Stage, line: bytes) -> None:
     async with stage.plant(answer(OK)) as up, stage.client() as c:
@@ -203,6 +174,7 @@ LINES = {
 }
 
 
+@once
 @pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
 @pytest.mark.parametrize("first", [True, False])
 async def test_lines_that_are_none(stage: Stage, lines: bytes, first: bool) -> None:
@@ -210,6 +182,7 @@ async def test_lines_that_are_none(stage: Stage, lines: bytes, first: bool) -> N
     await is_refused(stage, data, 400)
 
 
+@once
 @pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n", b"\r\n\n", b"\r\r", b"\r\n\r"])
 async def test_heads_that_end_badly(stage: Stage, end: bytes) -> None:
     async with stage.plant(answer(OK)) as up, stage.client() as c:
@@ -242,6 +215,7 @@ FIRST_LINES = {
 }
 
 
+@once
 @pytest.mark.parametrize("first", FIRST_LINES.values(), ids=FIRST_LINES)
 async def test_first_lines_that_are_none(stage: Stage, first: bytes) -> None:
     async with stage.plant(answer(OK)) as up, stage.client() as c:
@@ -252,6 +226,7 @@ async def test_first_lines_that_are_none(stage: Stage, first: bytes) -> None:
         assert up.connections == 0
 
 
+@once
 @pytest.mark.parametrize(
     "data",
     [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00" * 100, b"*1\r\n$4\r\nPING\r\n", b"\xff" * 50],
@@ -355,6 +330,7 @@ async def test_trailers_of_a_request_never_become_headers(stage: Stage, line: by
         assert request_line.get("user", "127.0.0.1") == "127.0.0.1"
 
 
+@once
 @pytest.mark.parametrize("line", TRAILERS[2:4])
 async def test_a_key_in_a_trailer_opens_nothing(keyed: Stage, line: bytes) -> None:
     data = post("/v1/x", chunk(b"ab") + b"0\r\n" + line + b"\r\n\r\n", CHUNKED)
@@ -366,6 +342,7 @@ async def test_a_key_in_a_trailer_opens_nothing(keyed: Stage, line: bytes) -> No
 # -- Host and target: C10, C11, C12
 
 
+@once
 @pytest.mark.parametrize(
     "lines", [b"", HOST + HOST, HOST + b"Host: y\r\n", b"hosT: a\r\nx: y\r\nHOST: a\r\n"]
 )
@@ -373,6 +350,7 @@ async def test_exactly_one_host(stage: Stage, lines: bytes) -> None:
     await is_refused(stage, raw(lines, first=b"GET /v1/x HTTP/1.1"), 400)
 
 
+@once
 async def test_two_hosts_in_http_1_0(stage: Stage) -> None:
     await is_refused(stage, raw(HOST + HOST, first=b"GET /v1/x HTTP/1.0"), 400, "invalid_host")
 
@@ -389,6 +367,7 @@ async def test_a_host_is_rewritten_whatever_it_says(stage: Stage, host: bytes) -
             is_error(answered, 400, answered.json()["error"]["code"])
 
 
+@once
 @pytest.mark.parametrize(
     "target", [b"http://evil.example/v1/x", b"https://evil.example:8443/v1/x", b"HTTP://evil.example/v1/x"]
 )
@@ -419,6 +398,7 @@ async def test_absolute_form_goes_nowhere_else(stage: Stage, target: bytes, pass
             assert up.requests == []
 
 
+@once
 @pytest.mark.parametrize(
     "target",
     [
@@ -433,6 +413,7 @@ async def test_absolute_form_opens_no_other_paths(stage: Stage, target: bytes) -
     await is_refused(stage, raw(HOST, first=b"GET " + target + b" HTTP/1.1"), 400)
 
 
+@once
 @pytest.mark.parametrize(
     "first",
     [
@@ -451,6 +432,7 @@ async def test_targets_that_are_no_path(stage: Stage, first: bytes) -> None:
     await is_refused(stage, raw(HOST, first=first), 400)
 
 
+@once
 @pytest.mark.parametrize(
     "first",
     [b"CONNECT evil.example:443", b"CONNECT /v1/x", b"TRACE /v1/x", b"TRACE http://x/v1/x", b"TRACE *"],
@@ -463,6 +445,7 @@ async def test_methods_that_are_not_for_a_reverse_proxy(stage: Stage, first: byt
         assert up.connections == 0
 
 
+@once
 async def test_after_a_refused_connect_the_connection_serves_or_ends(stage: Stage) -> None:
     async with stage.plant(answer(OK)), stage.client() as c:
         refused = await c.ask(raw(HOST, first=b"CONNECT evil.example:443 HTTP/1.1"))
@@ -483,6 +466,7 @@ BAD_PATHS = [
 ]  # fmt: skip
 
 
+@once
 @pytest.mark.parametrize("path", BAD_PATHS)
 @pytest.mark.parametrize("query", [b"", b"?a=b"])
 async def test_paths_that_are_refused(stage: Stage, path: bytes, query: bytes) -> None:
@@ -549,6 +533,7 @@ async def test_where_a_path_goes(stage: Stage, came: bytes, went: bytes) -> None
         assert [r.target for r in up.requests] == [went]
 
 
+@once
 async def test_our_own_endpoint_stays_here(stage: Stage) -> None:
     async with stage.plant(answer(OK)) as up:
         for path in ("/health", "/health?a=b"):
@@ -576,6 +561,7 @@ async def test_methods_that_pass(stage: Stage, method: str, body: bytes | None) 
             assert (got.all("content-length"), got.all("transfer-encoding")) == ([], [])
 
 
+@once
 @pytest.mark.parametrize(
     "method", ["PROPFIND", "MKCOL", "PURGE", "LOCK", "SEARCH", "M-SEARCH", "LINK", "QUERY", "REPORT"]
 )
@@ -588,6 +574,7 @@ async def test_methods_of_others(stage: Stage, method: str) -> None:
         assert up.connections == 0
 
 
+@once
 @pytest.mark.parametrize("method", ["get", "Post", "FOO", "GETT", "G", "GE\tT", "GET,POST", "é", "X" * 5000])
 async def test_methods_of_nobody(stage: Stage, method: str) -> None:
     async with stage.plant(answer(OK)) as up:
@@ -612,6 +599,7 @@ async def test_headers_up_to_the_bound_pass(stage: Stage, each: int) -> None:
         assert sum(len(value) for name, value in up.requests[0].headers if name.startswith(b"x-")) > 58_000
 
 
+@once
 @pytest.mark.parametrize("total", [68_000, 78_000, 90_000, 300_000, 1_000_000])
 @pytest.mark.parametrize("each", [1000, 66_000])
 async def test_headers_beyond_the_bound(stage: Stage, total: int, each: int) -> None:
@@ -644,6 +632,7 @@ async def test_a_bound_on_the_target(stage: Stage, size: int, status: int) -> No
         await is_refused(stage, get(target), 414, "uri_too_long")
 
 
+@once
 @pytest.mark.parametrize(
     "part", [b"GET /v1/x HTTP/1.1\r\nhost: x\r\nx-a: ", b"GET /v1/", b"GET /v1/x HTTP/1.1\r\nx", b"G"]
 )
@@ -662,6 +651,7 @@ async def test_a_head_without_end_takes_no_memory(stage: Stage, part: bytes) -> 
     assert line["status"] in (400, 414, 431)
 
 
+@once
 async def test_every_refusal_names_its_request(stage: Stage) -> None:
     """Reliability 1.3: an error has an x-request-id to ask about, wherever it was made."""
     for data in (
@@ -729,7 +719,7 @@ async def test_nothing_is_added_upstream(stage: Stage) -> None:
 
 
 async def test_only_the_key_is_added_upstream(keyed: Stage) -> None:
-    got = await sent_upstream(keyed, [("authorization", f"Bearer {KEY}")])
+    got = await sent_upstream(keyed, [BEARER])
     assert got == [(b"host", keyed.host), (b"authorization", b"Bearer sk-of-the-upstream")]
 
 
@@ -739,14 +729,15 @@ async def test_a_credential_passes_as_it_came(stage: Stage, name: str) -> None:
     assert got[1:] == [(name.lower().encode(), b"Bearer sk-mine")]
 
 
+@once
 @pytest.mark.parametrize(
     "lines",
     [
         [],
         [("authorization", "Bearer wrong")],
-        [("authorization", f"Bearer {KEY}"), ("authorization", f"Bearer {KEY}")],
-        [("authorization", f"Bearer {KEY}"), ("api-key", KEY)],
-        [("authorization", f"Bearer {KEY}"), ("api-key", "other")],
+        [BEARER, BEARER],
+        [BEARER, ("api-key", KEY)],
+        [BEARER, ("api-key", "other")],
         [("api_key", KEY)],
         [("x-weir-key", KEY)],
     ],
@@ -770,7 +761,7 @@ async def test_the_clients_key_goes_no_further(keyed: Stage, name: str) -> None:
 
 
 async def test_connection_cannot_take_the_key_away(keyed: Stage) -> None:
-    lines = [("authorization", f"Bearer {KEY}"), ("connection", "authorization, x-a"), ("x-a", "1")]
+    lines = [BEARER, ("connection", "authorization, x-a"), ("x-a", "1")]
     got = await sent_upstream(keyed, lines)
     assert got == [(b"host", keyed.host), (b"authorization", b"Bearer sk-of-the-upstream")]
 

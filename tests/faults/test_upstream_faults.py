@@ -3,27 +3,27 @@
 import asyncio
 import gzip
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-import trustme
 
+from .certificates import Certificates
 from .client import chat, get, post, request
 from .framing import RawResponse
-from .process import Process, free_ports
-from .test_stage import (
+from .process import free_ports
+from .stage import (
+    HASTY,
     OK,
     ONE,
     TEN,
+    MakeProcess,
     Stage,
-    a_test,
+    Traits,
     all_at_once,
     broke_off,
     is_error,
     meanwhile,
-    planted,
 )
 from .upstream import (
     Conn,
@@ -35,40 +35,14 @@ from .upstream import (
     json_answer,
     last_chunk,
     ok_json,
+    planted,
     sse,
     sse_head,
 )
 from .wire import until
 
-HASTY = {"connect": "300ms", "first_byte": "300ms", "idle": "300ms", "total": "1500ms"}
 End = Callable[[Conn], None] | None
 CHUNKED = [("transfer-encoding", "chunked")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared() -> AsyncIterator[Stage]:
-    async with Stage() as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_hasty() -> AsyncIterator[Stage]:
-    async with Stage(upstream={"timeouts": HASTY}) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture
-async def stage(shared: Stage) -> AsyncIterator[Stage]:
-    """A process with the default timeouts."""
-    async with a_test(shared):
-        yield shared
-
-
-@pytest_asyncio.fixture
-async def hasty(shared_hasty: Stage) -> AsyncIterator[Stage]:
-    """A process with short timeouts."""
-    async with a_test(shared_hasty):
-        yield shared_hasty
 
 
 # -- not reached: A1, A2
@@ -106,8 +80,8 @@ async def test_a_connection_that_is_not_accepted_times_out(hasty: Stage) -> None
 
 
 @pytest.mark.slow
-async def test_a_name_that_does_not_resolve() -> None:
-    async with Process("http://no-such-host.invalid/v1") as p, p.client() as c:
+async def test_a_name_that_does_not_resolve(process: MakeProcess) -> None:
+    async with process("http://no-such-host.invalid/v1") as p, p.client() as c:
         answered = await c.ask(chat(), timeout=10)
         assert answered.json()["error"]["code"] in ("upstream_dns_failed", "upstream_connect_timeout")
         assert b"no-such-host" not in answered.raw
@@ -116,26 +90,10 @@ async def test_a_name_that_does_not_resolve() -> None:
 # -- TLS: A3
 
 
-class Certificates:
-    """An authority, what it issued to the upstream, and files of both."""
-
-    def __init__(self, folder: Path, *names: str) -> None:
-        self.authority = trustme.CA()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.authority.issue_cert(*(names or ("127.0.0.1", "localhost"))).configure_cert(self.context)
-        self.ca = folder / "ca.pem"
-        self.authority.cert_pem.write_to_path(self.ca)
-        self.asked_for: list[str | None] = []
-        self.context.sni_callback = self._asked
-
-    def _asked(self, _: object, name: str | None, __: object) -> None:
-        self.asked_for.append(name)
-
-
-async def test_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
+async def test_tls_with_an_authority_of_our_own(process: MakeProcess, tmp_path: Path) -> None:
     tls = Certificates(tmp_path)
     async with RawUpstream(answer(OK, sse(1)), tls=tls.context) as up:
-        async with Process(up.base_url, upstream={"tls": {"ca": str(tls.ca)}}) as p, p.client() as c:
+        async with process(up.base_url, tls=tls.trusted) as p, p.client() as c:
             assert (await c.ask(chat())).body == b'{"ok":true}'
             assert (await c.ask(chat(stream=True))).ended == "chunked"
             big = bytes(3 << 20)
@@ -144,11 +102,13 @@ async def test_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
         assert (up.connections, up.tls_errors) == (1, [])
 
 
-async def test_tls_streams_each_event_and_is_closed_when_the_client_leaves(tmp_path: Path) -> None:
+async def test_tls_streams_each_event_and_is_closed_when_the_client_leaves(
+    process: MakeProcess, tmp_path: Path
+) -> None:
     tls = Certificates(tmp_path)
     async with (
         RawUpstream(tls=tls.context) as up,
-        Process(up.base_url, upstream={"tls": {"ca": str(tls.ca)}}) as p,
+        process(up.base_url, tls=tls.trusted) as p,
         p.client() as c,
     ):
         await c.send(chat(stream=True))
@@ -162,11 +122,11 @@ async def test_tls_streams_each_event_and_is_closed_when_the_client_leaves(tmp_p
 
 
 @pytest.mark.parametrize("names", [(), ("other.example",)], ids=["unknown authority", "another name"])
-async def test_a_bad_certificate(tmp_path: Path, names: tuple[str, ...]) -> None:
+async def test_a_bad_certificate(process: MakeProcess, tmp_path: Path, names: tuple[str, ...]) -> None:
     tls = Certificates(tmp_path, *names)
-    trust = {"tls": {"ca": str(tls.ca)}} if names else None
+    trust = {"tls": tls.trusted} if names else {}
     async with RawUpstream(answer(OK), tls=tls.context) as up:
-        async with Process(up.base_url, upstream=trust) as p, p.client() as c:
+        async with process(up.base_url, **trust) as p, p.client() as c:
             answered = await c.ask(chat())
             is_error(answered, 502, "upstream_tls_failed")
             for leak in (b"other.example", b"trustme", b"CERTIFICATE", b"self-signed", b"127.0.0.1"):
@@ -175,37 +135,37 @@ async def test_a_bad_certificate(tmp_path: Path, names: tuple[str, ...]) -> None
         assert (up.connections, up.requests) == (1, [])
 
 
-async def test_verification_can_be_turned_off(tmp_path: Path) -> None:
+async def test_verification_can_be_turned_off(process: MakeProcess, tmp_path: Path) -> None:
     tls = Certificates(tmp_path, "other.example")
     async with (
         RawUpstream(answer(OK), tls=tls.context) as up,
-        Process(up.base_url, upstream={"tls": {"verify": False}}) as p,
+        process(up.base_url, tls={"verify": False}) as p,
         p.client() as c,
     ):
         assert (await c.ask(chat())).status == 200
 
 
-async def test_the_server_name_is_asked_for_and_checked(tmp_path: Path) -> None:
+async def test_the_server_name_is_asked_for_and_checked(process: MakeProcess, tmp_path: Path) -> None:
     tls = Certificates(tmp_path, "api.example.test")
     async with RawUpstream(answer(OK), tls=tls.context) as up:
-        settings = {"tls": {"ca": str(tls.ca), "server_name": "api.example.test"}}
-        async with Process(up.base_url, upstream=settings) as p, p.client() as c:
+        settings = {**tls.trusted, "server_name": "api.example.test"}
+        async with process(up.base_url, tls=settings) as p, p.client() as c:
             assert (await c.ask(chat())).status == 200
         assert tls.asked_for == ["api.example.test"]
         assert up.requests[0].get("host") == b"127.0.0.1:%d" % up.port
 
 
-async def test_the_server_name_is_the_urls_host(tmp_path: Path) -> None:
+async def test_the_server_name_is_the_urls_host(process: MakeProcess, tmp_path: Path) -> None:
     tls = Certificates(tmp_path)
     async with RawUpstream(answer(OK), tls=tls.context) as up:
         base_url = f"https://localhost:{up.port}/v1"
-        async with Process(base_url, upstream={"tls": {"ca": str(tls.ca)}}) as p, p.client() as c:
+        async with process(base_url, tls=tls.trusted) as p, p.client() as c:
             assert (await c.ask(chat())).status == 200
         assert tls.asked_for == ["localhost"]
         assert up.requests[0].get("host") == b"localhost:%d" % up.port
 
 
-async def test_a_client_certificate(tmp_path: Path) -> None:
+async def test_a_client_certificate(process: MakeProcess, tmp_path: Path) -> None:
     tls = Certificates(tmp_path)
     tls.context.verify_mode = ssl.CERT_REQUIRED
     tls.authority.configure_trust(tls.context)
@@ -214,18 +174,18 @@ async def test_a_client_certificate(tmp_path: Path) -> None:
     cert.write_bytes(b"".join(blob.bytes() for blob in ours.cert_chain_pems))
     ours.private_key_pem.write_to_path(key)
     async with RawUpstream(answer(OK), tls=tls.context) as up:
-        settings = {"ca": str(tls.ca), "cert": str(cert), "key": str(key)}
-        async with Process(up.base_url, upstream={"tls": settings}) as p, p.client() as c:
+        settings = {**tls.trusted, "cert": str(cert), "key": str(key)}
+        async with process(up.base_url, tls=settings) as p, p.client() as c:
             assert (await c.ask(chat())).status == 200
         assert len(up.requests) == 1
-        async with Process(up.base_url, upstream={"tls": {"ca": str(tls.ca)}}) as p, p.client() as c:
+        async with process(up.base_url, tls=tls.trusted) as p, p.client() as c:
             answered = await c.ask(chat())  # in TLS 1.3 the refusal comes after the handshake
             assert answered.status == 502
             assert answered.json()["error"]["code"] in ("upstream_tls_failed", "upstream_reset")
         assert len(up.requests) == 1
 
 
-async def test_handshakes_that_fail_otherwise(tmp_path: Path) -> None:
+async def test_handshakes_that_fail_otherwise(process: MakeProcess, tmp_path: Path) -> None:
     async def plain(conn: Conn) -> None:
         await conn.fill()
         await conn.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
@@ -244,7 +204,7 @@ async def test_handshakes_that_fail_otherwise(tmp_path: Path) -> None:
 
     async with RawUpstream([plain, silent, leaves, resets]) as up:
         base_url = f"https://127.0.0.1:{up.port}/v1"
-        async with Process(base_url, upstream={"timeouts": HASTY}) as p, p.client() as c:
+        async with process(base_url, timeouts=HASTY) as p, p.client() as c:
             is_error(await c.ask(chat()), 502, "upstream_tls_failed")
             is_error(await c.ask(chat()), 504, "upstream_connect_timeout")
             for _ in range(2):
@@ -257,7 +217,7 @@ async def test_handshakes_that_fail_otherwise(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("notify", "whole"), [(True, True), (False, False)])
 async def test_over_tls_a_close_delimited_answer_needs_close_notify(
-    tmp_path: Path, notify: bool, whole: bool
+    process: MakeProcess, tmp_path: Path, notify: bool, whole: bool
 ) -> None:
     async def script(conn: Conn) -> None:
         await conn.request()
@@ -267,7 +227,7 @@ async def test_over_tls_a_close_delimited_answer_needs_close_notify(
     tls = Certificates(tmp_path)
     async with (
         RawUpstream(script, tls=tls.context) as up,
-        Process(up.base_url, upstream={"tls": {"ca": str(tls.ca)}}) as p,
+        process(up.base_url, tls=tls.trusted) as p,
         p.client() as c,
     ):
         answered = await c.ask(chat(stream=True))
@@ -280,9 +240,9 @@ async def test_over_tls_a_close_delimited_answer_needs_close_notify(
 # -- unix sockets
 
 
-async def test_an_upstream_on_a_unix_socket(tmp_path: Path) -> None:
+async def test_an_upstream_on_a_unix_socket(process: MakeProcess, tmp_path: Path) -> None:
     path = str(tmp_path / "up.sock")
-    async with Process("http://api.example.test/base", upstream={"unix_socket": path}) as p, p.client() as c:
+    async with process("http://api.example.test/base", unix_socket=path) as p, p.client() as c:
         is_error(await c.ask(chat()), 502, "upstream_connect_failed")
         async with RawUpstream(answer(OK, sse(1)), unix=path) as up:
             assert (await c.ask(chat())).body == b'{"ok":true}'
@@ -470,10 +430,10 @@ async def test_bytes_nobody_asked_for_answer_nobody(stage: Stage, extra: bytes) 
         assert (await c.response()).body == b"2"
 
 
-async def test_an_idle_connection_is_closed_in_time() -> None:
+async def test_an_idle_connection_is_closed_in_time(process: MakeProcess) -> None:
     async with (
         RawUpstream(answer(OK)) as up,
-        Process(up.base_url, upstream={"pool": {"idle": "300ms"}}) as p,
+        process(up.base_url, pool={"idle": "300ms"}) as p,
         p.client() as c,
     ):
         assert (await c.ask(chat())).status == 200
@@ -674,10 +634,19 @@ async def test_a_clean_end_with_done(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [b"zz\r\n", b"-1\r\n", b"0x1\r\na\r\n", b"1\r\nab\r\n", b"\r\n\r\n", b"1" * 17 + b"\r\n", b"1_0\r\n"],
+    "bad", [b"zz\r\n", b"-1\r\n", b"0x1\r\na\r\n", b"1\r\nab\r\n", b"\r\n\r\n", b"1_0\r\n"]
 )
 async def test_a_malformed_chunk(stage: Stage, bad: bytes) -> None:
+    await breaks_at_a_chunk(stage, bad)
+
+
+async def test_a_chunk_of_a_size_beyond_bounds(stage: Stage, traits: Traits) -> None:
+    await breaks_at_a_chunk(stage, b"1" * (traits.size_digits + 1) + b"\r\n")
+
+
+async def breaks_at_a_chunk(stage: Stage, bad: bytes) -> None:
+    """A stream of one event is broken off at these bytes, and its connection closed."""
+
     async def script(conn: Conn) -> None:
         await conn.request()
         await conn.send(sse_head() + chunk(ONE))
@@ -1228,10 +1197,10 @@ async def test_one_broken_stream_breaks_no_other(stage: Stage) -> None:
                 assert (answered.ended, answered.body) == ("chunked", ONE + b"data: [DONE]\n\n")
 
 
-async def test_a_full_pool_says_so() -> None:
+async def test_a_full_pool_says_so(process: MakeProcess) -> None:
     async with RawUpstream() as up:
         settings = {"pool": {"max": 1, "waiting": 1}, "timeouts": {"connect": "300ms"}}
-        async with Process(up.base_url, upstream=settings) as p, p.client() as a, p.client() as b:
+        async with process(up.base_url, **settings) as p, p.client() as a, p.client() as b:
             await a.send(chat())
             conn = await up.accept()
             await conn.request()
@@ -1247,9 +1216,9 @@ async def test_a_full_pool_says_so() -> None:
             assert up.connections == 1
 
 
-async def test_an_upstream_without_a_path() -> None:
+async def test_an_upstream_without_a_path(process: MakeProcess) -> None:
     async with RawUpstream(answer(OK)) as up:
-        async with Process(f"http://127.0.0.1:{up.port}") as p, p.client() as c:
+        async with process(f"http://127.0.0.1:{up.port}") as p, p.client() as c:
             for path in ("/v1/models", "/models", "/v1", "/v1?a=1", "/"):
                 assert (await c.ask(get(path))).status == 200
         assert [r.target for r in up.requests] == [b"/models", b"/models", b"/", b"/?a=1", b"/"]

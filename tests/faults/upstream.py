@@ -107,7 +107,7 @@ Script = Callable[[Conn], Awaitable[None]]
 
 
 class RawUpstream:
-    """Listens on loopback (or a unix path) and plays a script on each connection.
+    """Listens on loopback (or a unix path) and plays a script on each connection; `port` 0 is any free one.
 
     A list gives the first connection the first script and so on, and the last one repeats. Without a script
     the test itself is the script: `conn = await up.accept()`. A connection whose script has returned is
@@ -124,6 +124,7 @@ class RawUpstream:
         *,
         tls: ssl.SSLContext | None = None,
         unix: str | None = None,
+        port: int = 0,
         backlog: int = 128,
         rcvbuf: int | None = None,
         sndbuf: int | None = None,
@@ -134,7 +135,7 @@ class RawUpstream:
         self.requests: list[Request] = []
         """Every request whose head arrived, in that order, whole or not."""
         self.tls_errors: list[Exception] = []
-        self.port = 0
+        self.port = port
         self._scripts = [script] if callable(script) else list(script or [self._hand_over])
         self._tls = tls
         self._unix = unix
@@ -167,7 +168,9 @@ class RawUpstream:
 
     async def __aenter__(self) -> Self:
         backlog, rcvbuf, sndbuf = self._options
-        self._listener = Listener(unix=self._unix, backlog=backlog, rcvbuf=rcvbuf, sndbuf=sndbuf)
+        self._listener = Listener(
+            port=self.port, unix=self._unix, backlog=backlog, rcvbuf=rcvbuf, sndbuf=sndbuf
+        )
         self.port = self._listener.port
         self._acceptor = asyncio.create_task(self._accept())
         return self
@@ -293,6 +296,20 @@ def answer(*answers: bytes) -> Script:
             await conn.request()
             await conn.send(answers[min(turn, len(answers) - 1)])
             turn += 1
+
+    return script
+
+
+def planted(data: bytes, end: Callable[[Conn], None] | None = Conn.close) -> Script:
+    """A script: one request in, these bytes out, then this ending; None is to hang."""
+
+    async def script(conn: Conn) -> None:
+        await conn.request()
+        await conn.send(data)
+        if end is None:
+            await conn.hang()
+        else:
+            end(conn)
 
     return script
 
