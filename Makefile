@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit check format lock clean
+.PHONY: help run demo test unit check format lock pricing clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 run: $(VENV)/.run ## start Weir on port 3006 (with OPENAI_API_KEY: to OpenAI; without: to the demo upstream)
 	@exec $(BIN)/weir serve $(ARGS)
 
+demo: $(VENV)/.dev ## show what Weir does, in half a minute (ARGS="--url http://127.0.0.1:3006/v1": a Weir of yours)
+	@exec $(BIN)/weir demo $(ARGS)
+
 test: $(VENV)/.dev ## run all tests (ARGS="-k sse -x" goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -51,6 +54,9 @@ format: $(VENV)/.dev ## mend formatting and what lint can mend
 	$(BIN)/ruff format .
 
 LOCK := uv pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+pricing: $(VENV)/.dev ## compile pricing.yaml into the package
+	$(BIN)/python scripts/update_pricing.py pack
+
 lock: ## make requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group dev -o requirements/dev.txt

@@ -32,6 +32,8 @@ PLACES = {
     "uvicorn": ("proxy.core.server", "proxy.demo.__main__"),
     "httptools": ("proxy.core.upstream.http1", "proxy.core.server.protocol"),
     "click": ("proxy.cli", "proxy.api.plugin"),
+    "opentelemetry": ("plugins.tracing",),
+    "tiktoken": ("proxy.pricing.tokens",),
 }
 
 

@@ -338,6 +338,8 @@ def commands(block: str) -> list[str]:
     return [command for line in joined.splitlines() if (command := re.sub(r"(^|\s)#.*", "", line).strip())]
 
 
+# What the tests run in is installed already; nothing is to be installed anew.
+_MAKE = ["make", "-o", ".venv/.run", "-o", ".venv/.dev"]
 _EXCEPTED = re.compile(r"make test|docker |helm ")
 
 
@@ -370,8 +372,10 @@ class _Reader:
                 name, _, self.env[name] = pair.partition("=")
         elif command == "make run":
             self.stop()
-            # What the tests run in is installed already; nothing is to be installed anew.
-            self._start(["make", "-o", ".venv/.run", "run"])
+            self._start([*_MAKE, "run"])
+            self.did.append(command)
+        elif command.startswith("make ") and not _EXCEPTED.match(command):
+            self.told([*_MAKE, *command.split()[1:]])
             self.did.append(command)
         elif not _EXCEPTED.match(command):
             told = self.told(["bash", "-euo", "pipefail", "-c", self._moved(command)])
@@ -446,7 +450,7 @@ def test_the_readme_works_as_pasted(tmp_path: Path) -> None:
             somebody.read(fence)
             if somebody.did == ["make run"]:
                 somebody.wait_for(f"listens on http://127.0.0.1:{somebody.port}/v1")
-        assert somebody.did == ["make run", "curl", "python", ".venv/bin/weir", "make run"]
+        assert somebody.did == ["make run", "make demo", "curl", "python", ".venv/bin/weir", "make run"]
         # The second `make run` serves by the weir.yaml of the page: no key, no answer.
         refused = httpx2.post(f"http://127.0.0.1:{somebody.port}/v1/chat/completions", json={})
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "missing_api_key")

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from proxy.api.errors import ClientError
 from proxy.core.app import App, management_routes
 from proxy.core.chain import Chain
+from proxy.core.seal import sealing
 
 _OPEN = frozenset(("/healthz", "/readyz", "/startupz", "/metrics"))
 
@@ -63,6 +64,7 @@ class _Management:
         self._app: Any = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        send = sealing(send)
         if scope["type"] == "http" and scope["path"] not in _OPEN and not self._admits(scope):
             error = ClientError(401, "invalid_management_token", "This needs the management token.")
             headers = {name.decode(): value.decode() for name, value in error.headers()}

@@ -3,6 +3,7 @@
 `proxy.api.testing` plays plugins over a scripted exchange without a network.
 """
 
+from proxy.api.edit import Member, find_member, insert_member, remove_member, replace_member
 from proxy.api.errors import (
     ClientError,
     ClientGone,
@@ -42,6 +43,7 @@ __all__ = [
     "Hop",
     "Identity",
     "InternalError",
+    "Member",
     "Plugin",
     "PluginError",
     "Reply",
@@ -54,4 +56,8 @@ __all__ = [
     "UpstreamError",
     "Usage",
     "WeirError",
+    "find_member",
+    "insert_member",
+    "remove_member",
+    "replace_member",
 ]

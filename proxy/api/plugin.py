@@ -1,6 +1,6 @@
 """The plugin: four hooks, and what it tells of itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from proxy.api.event import Event
@@ -74,6 +74,14 @@ class Plugin:
         Weir listens beyond loopback with an upstream key only if a plugin of the chain does.
         """
         return False
+
+    def describe_model(self, ex: Exchange, model: str) -> Mapping[str, Any]:
+        """What `GET /models` says of this model besides its price, to who asks for the list in `ex`.
+
+        Fields and JSON values, such as the limits that apply; those of other plugins and of the upstream are
+        replaced, Weir's own are not. Called once a model, after the chain up to IDENTITY. Must not block.
+        """
+        return {}
 
     def routes(self) -> "Sequence[BaseRoute]":
         """Starlette routes on the data port, answered here and not forwarded.

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from proxy.pricing.values import Prices
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -22,4 +24,4 @@ class Server:
     state_dir: Path | None = None
     database_url: str | None = None
     redis_url: str | None = None
-    prices: Any = None
+    prices: Prices | None = None

@@ -21,7 +21,7 @@ class Timeline:
     `started_at` is wall-clock time in nanoseconds since 1970, everything else is `time.monotonic_ns()`.
     """
 
-    __slots__ = ("finished", "first_byte", "last_byte", "marks", "received", "response", "started_at")
+    __slots__ = ("_marks", "finished", "first_byte", "last_byte", "received", "response", "started_at")
 
     def __init__(self) -> None:
         self.started_at = time_ns()
@@ -33,13 +33,13 @@ class Timeline:
         self.last_byte = 0
         """The last byte before the end was known went out or, on a held answer, came in."""
         self.finished = 0
-        self.marks: list[tuple[str, Phase, int, int]] = []
+        self._marks: list[tuple[str, Phase, int, int]] = []
         """The engine's: `hops` as they are written down, which costs less."""
 
     @property
     def hops(self) -> list[Hop]:
         """Every stretch of work so far, in the order in which they ended."""
-        return [Hop._make(mark) for mark in self.marks]
+        return [Hop._make(mark) for mark in self._marks]
 
     @property
     def total(self) -> float:

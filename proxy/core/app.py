@@ -2,25 +2,32 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.routing import BaseRoute, Match, Router
+from starlette.routing import Route as Endpoint
 
 from proxy.api.plugin import Plugin
 from proxy.api.server import Server
 from proxy.core.body import Receive
 from proxy.core.chain import Chain
 from proxy.core.config import ConfigError, PluginSettings, Settings
+from proxy.core.cors import Cors
 from proxy.core.deadlines import Deadlines
+from proxy.core.default_models import with_default_models
 from proxy.core.deliver import Send
 from proxy.core.flight import Flight
 from proxy.core.forward import Forwarder, Setup
 from proxy.core.health import Health
 from proxy.core.loader import load
 from proxy.core.log import log, raised
+from proxy.core.models import Models
 from proxy.core.routing import Route, connect
+from proxy.core.seal import sealing
+from proxy.pricing.values import Prices
 
-DEFAULT_CHAIN = ("auth",)
+DEFAULT_CHAIN = ("tracing", "auth", "precost", "limiter", "annotate")
 
 
 def compile_chain(settings: Settings) -> Chain:
@@ -28,7 +35,7 @@ def compile_chain(settings: Settings) -> Chain:
     items = settings.plugins
     if items is None:
         items = [PluginSettings(use=name) for name in DEFAULT_CHAIN]
-    return Chain(load(items))
+    return Chain(with_default_models(load(items), settings.default_models))
 
 
 def check_open(settings: Settings, chain: Chain) -> None:
@@ -65,7 +72,10 @@ class App:
         """What `start` raised."""
         self._forwarder: Forwarder
         self._setup: Setup | None = None
-        self._routes = _routes(chain)
+        self._cors: Cors | None = None
+        self._routes = Router()
+        self._beginnings: tuple[str, ...] = ("/health",)
+        """What the paths of our own endpoints begin with."""
 
     @property
     def setup(self) -> Setup | None:
@@ -80,24 +90,34 @@ class App:
 
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
-                return self.health.answer(scope, receive, send)
-            if self._routes.routes and self._is_own(scope):
-                return self._forwarder.local(scope, receive, send, self._routes)
+            if self._cors is not None:
+                if (preflight := self._cors.preflight(scope)) is not None:
+                    return preflight(scope, receive, send)  # type: ignore[no-any-return]
+                send = self._cors.sending(scope, send)
+            if scope["path"].startswith(self._beginnings):
+                own = self._own(scope, receive, send)
+                if own is not None:
+                    return own
             return self._forwarder.forward(scope, receive, send)
         if scope["type"] == "lifespan":
             return self._lifespan(receive, send)
         raise RuntimeError(f"Weir does not speak {scope['type']}")
 
-    def _is_own(self, scope: Any) -> bool:
-        return any(route.matches(scope)[0] is Match.FULL for route in self._routes.routes)
+    def _own(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None] | None:
+        """The answer of an endpoint of our own, if this is one."""
+        if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
+            return self.health.answer(scope, receive, sealing(send))
+        if any(route.matches(scope)[0] is Match.FULL for route in self._routes.routes):
+            return self._forwarder.local(scope, receive, send, self._routes)
+        return None
 
     async def start(self) -> None:
         """Start every plugin, in order, and make the way upstream. Stops what had started if one fails."""
-        route = self._route(self.settings)
-        await self._start_plugins(self.chain)
-        self._setup = Setup(self.settings, self.chain, route)
-        self._forwarder = Forwarder(self._setup, self.deadlines)
+        setup = Setup(self.settings, self.chain, self._route(self.settings))
+        routes = _routes(setup, self.server.prices)
+        await self._start_plugins(self.chain, self.server)
+        self._forwarder = Forwarder(setup, self.deadlines)
+        self._serve(setup, routes)
 
     async def stop(self) -> None:
         """Stop every plugin that had started, in reverse, and close the way upstream."""
@@ -109,12 +129,13 @@ class App:
             await self._setup.route.upstream.aclose()
         self.deadlines.close()
 
-    async def reload(self, settings: Settings, chain: Chain) -> None:
+    async def reload(self, settings: Settings, chain: Chain, prices: Prices | None = None) -> None:
         """Serve by another configuration from the next request on; running exchanges finish on theirs.
 
-        A plugin may adopt the state of the one of the same name that it replaces; that one is stopped once
-        its last exchange has ended. Raises what a plugin's `start` raised, and then nothing has changed. The
-        listeners stay as they are.
+        `prices` are what the new plugins get instead of those that there were (None: the same). A plugin may
+        adopt the state of the one of the same name that it replaces; that one is stopped once its last
+        exchange has ended. Raises what a plugin's `start` raised, and then nothing has changed. The listeners
+        stay as they are.
         """
         old = self._setup
         assert old is not None  # noqa: S101 # only a running Weir reloads
@@ -124,10 +145,22 @@ class App:
         for plugin in chain.plugins:
             if plugin.name in replaced:
                 plugin.adopt(replaced[plugin.name])
-        await self._start_plugins(chain)
-        self._setup = self._forwarder.setup = Setup(settings, chain, route)
-        self.settings, self.chain, self._routes = settings, chain, _routes(chain)
+        server = self.server if prices is None else replace(self.server, prices=prices)
+        setup = Setup(settings, chain, route)
+        routes = _routes(setup, server.prices)
+        await self._start_plugins(chain, server)
+        self.server = server
+        self._serve(setup, routes)
         self._retired[old] = asyncio.get_running_loop().create_task(self._retire(old))
+
+    def _serve(self, setup: Setup, routes: Router) -> None:
+        """Serve by this from the next request on."""
+        self._setup = self._forwarder.setup = setup
+        self.settings, self.chain = setup.settings, setup.chain
+        origins = setup.settings.cors.origins
+        self._cors = Cors(origins) if origins else None
+        self._routes = routes
+        self._beginnings = ("/health", *(_beginning(route) for route in routes.routes))
 
     def _route(self, settings: Settings) -> Route:
         """The way to the upstream. Raises `ConfigError`: certificates are read here."""
@@ -150,11 +183,11 @@ class App:
         if old.route not in in_use:
             await old.route.upstream.aclose()
 
-    async def _start_plugins(self, chain: Chain) -> None:
+    async def _start_plugins(self, chain: Chain, server: Server) -> None:
         started: list[Plugin] = []
         try:
             for plugin in chain.plugins:
-                await plugin.start(self.server)
+                await plugin.start(server)
                 started.append(plugin)
         except BaseException:
             await self._stop_plugins(started)
@@ -183,8 +216,19 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _routes(chain: Chain) -> Router:
-    return Router([route for plugin in chain.plugins for route in plugin.routes()])
+def _routes(setup: Setup, prices: Prices | None) -> Router:
+    """Our own endpoints on the data port that come after the chain: ours first, then those of the plugins."""
+    models = Models(setup.chain, setup.route, prices)
+    plugins = setup.chain.plugins
+    return Router(
+        [Endpoint("/models", models.answer), *(route for plugin in plugins for route in plugin.routes())]
+    )
+
+
+def _beginning(route: BaseRoute) -> str:
+    """What every path of a route begins with; nothing where the route does not say."""
+    path: str = getattr(route, "path", "")
+    return path.partition("{")[0]
 
 
 def management_routes(chain: Chain) -> list[BaseRoute]:

@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from time import monotonic_ns
 from typing import Any, TypeVar
 
@@ -25,7 +25,11 @@ OnEvent = Callable[[Exchange, Event], Event | Sequence[Event] | None]
 
 
 class ChainError(Exception):
-    """Plugins that do not go together. One line that says what to do."""
+    """Plugins that do not go together. `problems` has a line for each reason, which says what to do."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
 
 
 class Chain:
@@ -34,7 +38,8 @@ class Chain:
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = tuple(plugins)
         self.depth = len(self.plugins)
-        _check(self.plugins)
+        if problems := list(_problems(self.plugins)):
+            raise ChainError(problems)
         overriding = [(depth, plugin) for depth, plugin in enumerate(self.plugins, 1)]
         back = overriding[::-1]
         self._request = [(d, p, p.on_request) for d, p in overriding if _overrides(p, "on_request")]
@@ -84,7 +89,7 @@ class Run:
 
     async def _request(self, hooks: Iterable[tuple[int, Plugin, Any]], last: int) -> Reply | None:
         ex = self._ex
-        marks = ex.timeline.marks
+        marks = ex.timeline._marks
         flight = self._flight
         start = monotonic_ns()
         for depth, plugin, hook in hooks:
@@ -120,7 +125,7 @@ class Run:
 
     async def _response(self, hooks: Iterable[tuple[int, Plugin, Any]]) -> None:
         ex = self._ex
-        marks = ex.timeline.marks
+        marks = ex.timeline._marks
         flight = self._flight
         start = monotonic_ns()
         for _, plugin, hook in hooks:
@@ -218,7 +223,7 @@ class Run:
                 log_failure(plugin, "on_end", TimeoutError("took too long") if flight.overdue else error, ex)
             except Exception as error:  # noqa: BLE001
                 log_failure(plugin, "on_end", error, ex)
-            ex.timeline.marks.append((plugin.name, "end", start, monotonic_ns()))
+            ex.timeline._marks.append((plugin.name, "end", start, monotonic_ns()))
 
     def _failed(self, plugin: Plugin, hook: str, error: Exception) -> None:
         log_failure(plugin, hook, error, self._ex)
@@ -274,15 +279,15 @@ def _overrides(plugin: Plugin, hook: str) -> bool:
     return getattr(type(plugin), hook) is not getattr(Plugin, hook)
 
 
-def _check(plugins: Sequence[Plugin]) -> None:
+def _problems(plugins: Sequence[Plugin]) -> Iterator[str]:
     provided: set[Any] = set()
     everywhere = {slot for plugin in plugins for slot in plugin.provides}
     for plugin in plugins:
         for slot in plugin.requires:
             if slot not in provided:
                 where = "earlier in" if slot in everywhere else "into"
-                raise ChainError(f"{plugin.name} needs {slot}: put its provider {where} the chain")
+                yield f"{plugin.name} needs {slot}: put its provider {where} the chain"
         for slot in plugin.reads_at_end:
             if slot not in everywhere:
-                raise ChainError(f"{plugin.name} reads {slot} at the end: put its provider into the chain")
+                yield f"{plugin.name} reads {slot} at the end: put its provider into the chain"
         provided.update(plugin.provides)

@@ -4,6 +4,7 @@
 `docs/configuration.md` describes each setting for people; a test holds it against the models below.
 """
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,14 +39,18 @@ from proxy.core.settings.values import (
     Count,
     Duration,
     DurationOrZero,
+    Endpoint,
     Folder,
     HiddenText,
     LogFormat,
     LogLevel,
     Network,
+    Origin,
+    ReadableFile,
     Secret,
     Size,
     Switch,
+    Text,
     one_of,
     read_base_url,
     read_folder,
@@ -64,6 +69,7 @@ __all__ = [
     "OPENAI_URL",
     "Address",
     "ConfigError",
+    "CorsSettings",
     "DrainSettings",
     "HttpLimits",
     "LogSettings",
@@ -192,6 +198,14 @@ class LogSettings(Model):
     )
 
 
+class CorsSettings(Model):
+    """Pages in browsers that may call Weir. Without origins there is no CORS: `OPTIONS` is forwarded."""
+
+    origins: list[Origin] = Field(
+        default=[], description="Where such pages come from; each one exactly, no patterns."
+    )
+
+
 DEFAULT_LISTEN: Final = Address("127.0.0.1", 3006)
 
 
@@ -251,6 +265,13 @@ class Settings(Model):
     plugins: list[PluginSettings] | None = Field(
         default=None, description="The chain in its order; without it, the built-in one."
     )
+    pricing: ReadableFile | None = Field(
+        default=None, description="The price table; without it, the one that comes with Weir."
+    )
+    default_models: dict[Endpoint, Text] = Field(
+        default={}, description="By endpoint, the model of a JSON request that names none."
+    )
+    cors: CorsSettings = Field(default=CorsSettings(), description="Pages in browsers that may call Weir.")
     limits_http: HttpLimits = Field(
         default=HttpLimits(), description="What a client may send, and how slowly."
     )
@@ -364,7 +385,7 @@ class _Loading:
         if document is not None and not raw.get("upstreams"):
             changes["upstreams"] = self._default_upstreams(listen)
         if settings is None or self._in_file or self._elsewhere:
-            raise ConfigError(self._problems())
+            raise ConfigError(self._problems(), self._readable_plugins(raw))
         log = {str(loc[1]): value for loc, value in given.items() if loc[0] == "log"}
         changes["log"] = settings.log.model_copy(update=log)
         for loc, value in given.items():
@@ -416,6 +437,15 @@ class _Loading:
         lines = {show_loc(loc): spot.key_line for loc, spot in spots.items() if loc and loc != ("use",)}
         used = {"use": item["use"]} if "use" in item else {}
         return {**used, "options": options, "lines": lines, **common}
+
+    def _readable_plugins(self, raw: dict[str, Any]) -> Iterator[PluginSettings]:
+        """The items of `plugins` that nothing has been found wrong with."""
+        items = raw.get("plugins")
+        broken = {loc[:2] for loc, spot in self._spots.items() if spot.broken}
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            if ("plugins", index) not in broken:
+                with contextlib.suppress(ValidationError):
+                    yield PluginSettings.model_validate(item)
 
     def _validated(self, raw: dict[str, Any]) -> Settings | None:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from proxy.api.event import END_OF_EVENTS, Event
+from proxy.api.event import Event
 from proxy.api.exchange import Exchange
 from proxy.api.response import HOLD_LIMIT
 from proxy.core.chain import Run
@@ -19,7 +19,7 @@ from proxy.core.config import HttpLimits
 from proxy.core.flight import Flight
 from proxy.core.sse import Splitter
 from proxy.core.upstream import Answer, errors
-from proxy.core.view import READABLE, JsonView, StreamView, readable
+from proxy.core.view import READABLE, JsonView, StreamView, ended, readable
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -172,7 +172,7 @@ class Delivery:
             piece = await self._read()
             out = self._changed(splitter.feed(piece))
             if self._answer.complete:
-                out += self._changed([*splitter.flush(), END_OF_EVENTS])
+                out += self._changed(ended(splitter.flush()))
                 break
             if out:
                 await self._write(out)
@@ -208,7 +208,7 @@ class Delivery:
                     break
                 piece = None
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            await (self._held_whole(body, encoding) if fits else self._release(body))
+            await (self._held_whole(body, encoding) if fits else self._release(body, encoding))
         finally:
             held.free(size)
 
@@ -229,21 +229,26 @@ class Delivery:
         if sending is not None:
             await sending
 
-    async def _release(self, body: bytes) -> None:
-        """Too large to hold: what came goes out, and the rest as it comes, unless it must not unchanged."""
-        if self._ex.response.rewriting == "fail":
+    async def _release(self, piece: bytes, encoding: str) -> None:
+        """Too large to hold: what came goes out, and the rest as it comes, unless it must not unchanged.
+
+        Plugins that only look still see it, once it is whole.
+        """
+        rewriting = self._ex.response.rewriting
+        if rewriting == "fail":
             raise errors.too_large_to_change()
-        if self._answer.complete:
-            await self._start()
-            await self._last(body)
-            return
+        view = None
+        if rewriting is None and encoding in READABLE:
+            view = JsonView(self._run, encoding, self._setup.limits.json_body)
         await self._start()
-        await self._write(body)
-        while True:
-            piece = await self._read()
-            if self._answer.complete:
-                break
+        while not self._answer.complete:
             await self._write(piece)
+            if view is not None:
+                view.see(piece)
+            piece = await self._read()
+        if view is not None:
+            view.see(piece)
+            view.end()
         await self._last(piece)
 
     async def _read(self) -> bytes:

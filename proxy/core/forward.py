@@ -39,6 +39,7 @@ from proxy.core.deliver import Delivery, Held, Send
 from proxy.core.flight import Flight
 from proxy.core.log import log, raised
 from proxy.core.routing import Route
+from proxy.core.seal import sealed
 from proxy.core.upstream import Answer, Outgoing
 from proxy.core.watch import watch
 
@@ -126,14 +127,17 @@ class Trip:
 
     def __init__(self, forwarder: Forwarder, scope: Any, receive: Receive, send: Send) -> None:
         setup = self._setup = forwarder.setup
-        client = self._client = scope.get("weir.client")
+        client = scope.get("weir.client")
+        # Our own server's short cuts, unless somebody stands between it and us.
+        self._client = client if client is not None and client.send == send else None
         flight = self.flight = Flight(setup.total, None if client is None else client.task)
         self._forwarder = forwarder
         self._scope = scope
         self._receive = receive
         self._send = send
         self._raw_path = gate.raw_path(scope)
-        self._body = Body(receive, flight, setup.json_body, setup.body_idle, client)
+        teller = client if client is not None and client.receive == receive else None
+        self._body = Body(receive, flight, setup.json_body, setup.body_idle, teller)
         self._answer: Answer | None = None
         self._delivery: Delivery | None = None
         self._end: End | None = None
@@ -252,7 +256,7 @@ class Trip:
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
-                response.begin(message["status"], Headers(list(message.get("headers", []))))
+                response.begin(message["status"], Headers(sealed(message.get("headers", ()))))
                 self._responding = True
                 await self._run.response()
                 await self._start()
@@ -331,7 +335,7 @@ class Trip:
         """Give the client an answer of our own, whole."""
         ex = self.ex
         response = ex.response
-        response.begin(reply.status, Headers(list(reply.headers.raw)))
+        response.begin(reply.status, Headers(sealed(reply.headers.raw)))
         if b"date" not in response.headers:
             response.headers.add(b"date", formatdate(usegmt=True))
         if b"x-request-id" not in response.headers:
@@ -398,7 +402,8 @@ class Trip:
         ex = self.ex
         self.flight.begin_telling()
         response = ex.response
-        response.begin(error.status, Headers([*error.headers(), (b"x-request-id", ex.id.encode())]))
+        fields = sealed([*error.headers(), (b"x-request-id", ex.id.encode())])
+        response.begin(error.status, Headers(fields))
         response.headers.add(b"date", formatdate(usegmt=True))
         response.rewriting = None
         if isinstance(error, ClientError) and error.status == 405:

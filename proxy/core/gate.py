@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from proxy.api.errors import ClientError
-from proxy.core.headers import Pairs, named_by
+from proxy.core.headers import OURS, Pairs, named_by
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 ALLOW = ", ".join(sorted(METHODS)).encode()
@@ -30,7 +30,8 @@ def check_method(method: str) -> None:
 
 
 Framing = tuple[bool, int | None, frozenset[bytes]]
-"""Whether a request has a body, its length if that was promised, and what `Connection` names."""
+"""Whether a request has a body, its length if that was promised, and the fields that go no further: those
+that `Connection` names, and `x-weir-*`."""
 
 _LOOKED_AT = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
@@ -49,6 +50,8 @@ def check_framing(http_version: str, headers: Pairs) -> Framing:
     named: frozenset[bytes] = frozenset()
     for name, value in headers:
         if name not in _LOOKED_AT:
+            if name[:7] == OURS:
+                named |= {name}
             continue
         if name == b"host":
             hosts += 1

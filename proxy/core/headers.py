@@ -2,7 +2,7 @@
 
 Hop-by-hop fields (RFC 9110, 7.6.1) and those that `Connection` names end here on both legs. Framing is never
 passed on: each leg gets its own. `x-weir-*` is ours: a client cannot plant one upstream, nor an upstream
-towards the client. Everything else stays, with order and duplicates.
+towards the client; plugins see what a client says in one. Everything else stays, with order and duplicates.
 """
 
 import ipaddress
@@ -26,7 +26,8 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-_OURS = b"x-weir-"
+OURS = b"x-weir-"
+"""What the names of Weir's own fields begin with."""
 _CREDENTIALS = frozenset((b"authorization", b"api-key", b"x-api-key"))
 _NOT_UPSTREAM = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _EMPTY: frozenset[bytes] = frozenset()
@@ -60,26 +61,27 @@ def named_by(connection: bytes) -> frozenset[bytes]:
 class _Passing(dict[bytes, bool]):
     """Which fields pass one leg, by name: names repeat, so one look-up is all it takes. Bounded."""
 
-    def __init__(self, dropped: frozenset[bytes]) -> None:
+    def __init__(self, dropped: frozenset[bytes], prefix: bytes | None = None) -> None:
         super().__init__()
         self._dropped = dropped
+        self._prefix = prefix
 
     def __missing__(self, name: bytes) -> bool:
-        passes = name not in self._dropped and not name.startswith(_OURS)
+        passes = name not in self._dropped and (self._prefix is None or not name.startswith(self._prefix))
         if len(self) < 4096 and len(name) <= 64:
             self[name] = passes
         return passes
 
 
 _TO_UPSTREAM = _Passing(_NOT_UPSTREAM)
-_TO_CLIENT = _Passing(HOP_BY_HOP)
+_TO_CLIENT = _Passing(HOP_BY_HOP, OURS)
 
 
 def towards_upstream(pairs: Pairs) -> Pairs:
     """The client's fields that go on. `Host`, `Content-Length` and `Expect` are set or acted on by us.
 
-    What `Connection` names is taken away by `without`, at the last moment: a client that names
-    `Authorization` still has to show it to us.
+    What `Connection` names and what is `OURS` is taken away by `without`, at the last moment: a client that
+    names `Authorization` still has to show it to us, and `x-weir-dry-run` is for a plugin to read.
     """
     return [pair for pair in pairs if _TO_UPSTREAM[pair[0]]]
 

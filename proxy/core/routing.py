@@ -70,4 +70,4 @@ class Route:
     def _record(self, ex: Exchange, request: Outgoing, start: int, outcome: str) -> None:
         now = monotonic_ns()
         ex.attempts.append(new_attempt((self.name, start, now, outcome, request.resent)))
-        ex.timeline.marks.append(("upstream", "upstream", start, now))
+        ex.timeline._marks.append(("upstream", "upstream", start, now))

@@ -59,7 +59,17 @@ class StreamView:
 
     def end(self) -> None:
         """The stream ended cleanly."""
-        self._run.events([*self._splitter.flush(), END_OF_EVENTS])
+        self._run.events(ended(self._splitter.flush()))
+
+
+def ended(rest: list[Event]) -> list[Event]:
+    """What a stream that ended cleanly had left, and its end.
+
+    That comes before a fragment, which is no event: what a plugin adds then must not become a part of it.
+    """
+    if rest and rest[-1].kind == "part":
+        return [*rest[:-1], END_OF_EVENTS, rest[-1]]
+    return [*rest, END_OF_EVENTS]
 
 
 class JsonView:

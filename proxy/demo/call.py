@@ -70,11 +70,18 @@ async def read_json(request: Request) -> Call:
         body += chunk
         if len(body) > _MAX_BODY:
             raise ApiError(413, f"The body is larger than {_MAX_BODY} bytes.")
-    digest(request.scope).update(body)
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        digest(request.scope).update(body)
         raise ApiError(400, _UNREADABLE) from error
+    # What is told besides a stream does not change what the stream says.
+    told = (
+        {name: value for name, value in fields.items() if name != "stream_options"}
+        if isinstance(fields, dict)
+        else fields
+    )
+    digest(request.scope).update(orjson.dumps(told, option=orjson.OPT_SORT_KEYS))
     if not isinstance(fields, dict):
         raise ApiError(400, _UNREADABLE)
     return Call(request, fields)

@@ -30,6 +30,7 @@ async def test_hooks_left_alone_do_nothing() -> None:
     await plugin.on_response(ex)
     assert plugin.on_event(ex, Event(b"data: 1\n\n")) is None
     await plugin.on_end(ex, End("complete", "completed"))
+    assert plugin.describe_model(ex, "gpt-4o") == {}
     plugin.adopt(Nothing())
     await plugin.start(Server(metrics=CollectorRegistry()))
     await plugin.stop()

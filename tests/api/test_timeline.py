@@ -43,6 +43,6 @@ def test_a_hop_is_a_name_a_phase_and_two_moments() -> None:
 
 def test_timelines_do_not_share_hops() -> None:
     one, other = Timeline(), Timeline()
-    one.marks.append(("auth", "request", 1, 2))
+    one._marks.append(("auth", "request", 1, 2))
     assert one.hops == [Hop("auth", "request", 1, 2)]
     assert other.hops == []

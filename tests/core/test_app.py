@@ -10,13 +10,17 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
 
 from proxy.api import IDENTITY, End, Exchange, Identity, Plugin, Reply, Server
 from proxy.core.app import App, check_open, compile_chain, management_routes
 from proxy.core.chain import Chain, ChainError
 from proxy.core.config import Address, ConfigError, PluginSettings, Settings, TlsSettings, UpstreamSettings
+from proxy.core.seal import FIELDS
 from tests.faults.wire import until
+
+OWN = {name for name, _ in FIELDS}
+"""What no answer of an upstream gets."""
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Up:
     def __init__(self) -> None:
         self.port = 0
         self.lines: list[str] = []
+        self.bodies: list[bytes] = []
         self.go = asyncio.Event()
         """A path that ends in `/slow` is answered with its first byte, and with the rest after this."""
 
@@ -81,7 +86,7 @@ class Up:
                 while (header := await reader.readline()).strip():
                     name, _, value = header.decode().partition(":")
                     length = int(value) if name.lower() == "content-length" else length
-                await reader.readexactly(length)
+                self.bodies.append(await reader.readexactly(length))
                 self.lines.append(line.decode().strip())
                 body = orjson.dumps({"asked": line.decode().strip()})
                 head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
@@ -297,6 +302,28 @@ async def test_a_reload_that_fails_changes_nothing(up: Up) -> None:
     await made.stop()
 
 
+async def test_new_prices_are_for_new_plugins(up: Up) -> None:
+    class Priced(Plugin):
+        def __init__(self) -> None:
+            self.prices: object = None
+
+        async def start(self, server: Server) -> None:
+            self.prices = server.prices
+
+    one: Any = object()
+    two: Any = object()
+    old, new, newer = Priced(), Priced(), Priced()
+    made = App(settings(up.port), Chain([old]), Server(metrics=CollectorRegistry(), prices=one))
+    await made.start()
+    await made.reload(settings(up.port), Chain([new]), two)
+    assert (old.prices, new.prices) == (one, two)
+    with pytest.raises(OSError, match="no database"):
+        await made.reload(settings(up.port), Chain([Diary("fails", [], "start")]), one)
+    await made.reload(settings(up.port), Chain([newer]))
+    assert newer.prices is two
+    await made.stop()
+
+
 async def test_its_routes_are_the_new_ones(up: Up) -> None:
     made = app([Who()], up.port)
     await made.start()
@@ -346,6 +373,7 @@ async def test_health_is_ours_and_says_how_the_upstream_was_last(up: Up) -> None
     answered = await ask(made, "GET", "/health")
     assert answered.status == 200
     assert answered.headers[b"content-type"] == b"application/json"
+    assert set(answered.headers) > OWN
     assert orjson.loads(answered.body)["upstreams"] == {"up": {"last_outcome": None}}
     await ask(made, "GET", "/v1/models")
     assert orjson.loads((await ask(made, "GET", "/health")).body)["upstreams"] == {
@@ -360,7 +388,13 @@ async def test_health_is_ours_and_says_how_the_upstream_was_last(up: Up) -> None
     ("method", "path", "asked"),
     [
         ("GET", "/v1/models", "GET /v1/models HTTP/1.1"),
-        ("GET", "/models", "GET /v1/models HTTP/1.1"),
+        ("HEAD", "/v1/models", None),
+        ("POST", "/models", "POST /v1/models HTTP/1.1"),
+        ("OPTIONS", "/models", "OPTIONS /v1/models HTTP/1.1"),
+        ("GET", "/models/", "GET /v1/models/ HTTP/1.1"),
+        ("GET", "/models/gpt-4o", "GET /v1/models/gpt-4o HTTP/1.1"),
+        ("GET", "/modelsx", "GET /v1/modelsx HTTP/1.1"),
+        ("OPTIONS", "/v1/chat/completions", "OPTIONS /v1/chat/completions HTTP/1.1"),
         ("POST", "/v1/chat/completions", "POST /v1/chat/completions HTTP/1.1"),
         ("POST", "/anything?a=1", "POST /v1/anything?a=1 HTTP/1.1"),
         ("GET", "/v1/health", "GET /v1/health HTTP/1.1"),
@@ -370,7 +404,7 @@ async def test_health_is_ours_and_says_how_the_upstream_was_last(up: Up) -> None
         ("GET", "/v1/usage", "GET /v1/usage HTTP/1.1"),
     ],
 )
-async def test_everything_else_is_forwarded(up: Up, method: str, path: str, asked: str) -> None:
+async def test_everything_else_is_forwarded(up: Up, method: str, path: str, asked: str | None) -> None:
     class OnlyRoutes(Routes):
         requires = ()  # type: ignore[assignment] # fewer than its parent
 
@@ -380,7 +414,10 @@ async def test_everything_else_is_forwarded(up: Up, method: str, path: str, aske
     made = app([OnlyRoutes()], port=up.port)
     await made.start()
     answered = await ask(made, method, path, body=b"{}" if method == "POST" else None)
-    assert orjson.loads(answered.body) == {"asked": asked}
+    if asked is not None:
+        assert orjson.loads(answered.body) == {"asked": asked}
+    assert len(up.lines) == 1
+    assert not set(answered.headers) & OWN
     await made.stop()
 
 
@@ -436,6 +473,91 @@ def test_management_routes_are_those_of_all_plugins() -> None:
     assert [getattr(route, "path", None) for route in management_routes(chain)] == ["/keys"]
 
 
+class Odd(BaseRoute):
+    """A route that does not say where it begins."""
+
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        return (Match.FULL if scope["path"].endswith("/odd") else Match.NONE), {}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        await JSONResponse("odd")(scope, receive, send)
+
+
+async def test_a_route_of_any_kind_is_found(up: Up) -> None:
+    class Mounts(Plugin):
+        def routes(self) -> Sequence[BaseRoute]:
+            async def here(request: Request) -> Response:
+                return JSONResponse("here")
+
+            return [Mount("/at", routes=[Route("/{where}", here)]), Odd()]
+
+    made = app([Mounts()], port=up.port)
+    await made.start()
+    assert (await ask(made, "GET", "/at/x")).body == b'"here"'
+    assert (await ask(made, "GET", "/v1/x/odd")).body == b'"odd"'
+    assert b"asked" in (await ask(made, "GET", "/v1/x")).body
+    await made.stop()
+
+
+# -- pages in browsers -----------------------------------------------------------------------------------
+
+PAGE = (b"origin", b"https://app.example")
+PREFLIGHT = (PAGE, (b"access-control-request-method", b"POST"))
+LISTED: dict[str, Any] = {"cors": {"origins": ["https://app.example"]}}
+
+
+async def test_without_origins_a_preflight_is_forwarded_like_everything_else(up: Up) -> None:
+    made = app([Who()], port=up.port)
+    await made.start()
+    assert (await ask(made, "OPTIONS", "/v1/x", *PREFLIGHT)).status == 401
+    answered = await ask(made, "OPTIONS", "/v1/x", *PREFLIGHT, (b"x-user", b"alice"))
+    assert orjson.loads(answered.body) == {"asked": "OPTIONS /v1/x HTTP/1.1"}
+    assert not [name for name in answered.headers if name.startswith(b"access-control-") or name == b"vary"]
+    await made.stop()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/models", "/health", "/usage"])
+async def test_with_origins_it_is_answered_before_anybody_asks_for_a_key(up: Up, path: str) -> None:
+    made = app([Who(), Routes()], port=up.port, **LISTED)
+    await made.start()
+    answered = await ask(made, "OPTIONS", path, *PREFLIGHT)
+    assert (answered.status, answered.headers[b"access-control-allow-origin"]) == (204, PAGE[1])
+    assert up.lines == []
+    await made.stop()
+
+
+async def test_every_answer_tells_the_page_that_it_may_read_it(up: Up) -> None:
+    made = app([Who(), Routes()], port=up.port, **LISTED)
+    await made.start()
+    for path, headers, status in (
+        ("/v1/x", [(b"x-user", b"alice")], 429),
+        ("/usage", [(b"x-user", b"alice")], 200),
+        ("/models", [(b"x-user", b"alice")], 200),
+        ("/v1/x", [], 401),
+        ("/v1/../x", [], 400),
+        ("/health", [], 200),
+    ):
+        answered = await ask(made, "GET", path, PAGE, *headers)
+        assert (answered.status, answered.headers[b"access-control-allow-origin"]) == (status, PAGE[1])
+        if path != "/health":
+            assert b"x-weir-request-id" in answered.headers[b"access-control-expose-headers"]
+        answered = await ask(made, "GET", path, (b"origin", b"https://evil.example"), *headers)
+        assert (answered.status, answered.headers[b"vary"]) == (status, b"origin")
+        assert not [name for name in answered.headers if name.startswith(b"access-control-")]
+    await made.stop()
+
+
+async def test_a_reload_turns_it_on_and_off(up: Up) -> None:
+    made = app(port=up.port)
+    await made.start()
+    await made.reload(settings(up.port, **LISTED), Chain([]))
+    assert (await ask(made, "OPTIONS", "/v1/x", *PREFLIGHT)).status == 204
+    assert (await ask(made, "GET", "/v1/x", PAGE)).headers[b"access-control-allow-origin"] == PAGE[1]
+    await made.reload(settings(up.port), Chain([]))
+    assert b"asked" in (await ask(made, "OPTIONS", "/v1/x", *PREFLIGHT)).body
+    await made.stop()
+
+
 # -- from a configuration ------------------------------------------------------------------------------
 
 
@@ -444,6 +566,22 @@ def test_the_built_in_chain_and_a_named_one() -> None:
     assert compile_chain(settings(plugins=[])).plugins == ()
     with pytest.raises(ConfigError):
         compile_chain(settings(plugins=[PluginSettings(use="nothing-like-it")]))
+
+
+def test_default_models_have_their_place_in_the_chain() -> None:
+    with_models = settings(default_models={"images/generations": "dall-e-3"})
+    assert [p.name for p in compile_chain(with_models).plugins[:3]] == ["tracing", "auth", "default_models"]
+    assert "default_models" not in [plugin.name for plugin in compile_chain(settings()).plugins]
+
+
+async def test_a_request_without_a_model_gets_one(up: Up) -> None:
+    made_of = settings(up.port, default_models={"images/generations": "dall-e-3"})
+    made = App(made_of, compile_chain(made_of), Server(metrics=CollectorRegistry()))
+    await made.start()
+    await ask(made, "POST", "/images/generations", body=b'{"prompt":"x"}')
+    await ask(made, "POST", "/v1/images/edits", body=b'{"prompt":"x"}')
+    assert up.bodies == [b'{"model":"dall-e-3","prompt":"x"}', b'{"prompt":"x"}']
+    await made.stop()
 
 
 def test_plugins_that_do_not_go_together() -> None:

@@ -71,6 +71,13 @@ def test_what_is_read_at_the_end_may_come_from_anywhere_in_the_chain() -> None:
     assert "reads reads Slot('cost') at the end" in str(found.value)
 
 
+def test_all_that_is_missing_is_told() -> None:
+    with pytest.raises(ChainError) as found:
+        Chain([Requires(), Reads()])
+    assert [problem.split(" ")[0] for problem in found.value.problems] == ["requires", "reads"]
+    assert str(found.value) == "\n".join(found.value.problems)
+
+
 def test_how_far_the_chain_goes_until_a_slot_is_there() -> None:
     chain = Chain([Silent(), Provides(), Requires()])
     assert chain.upto(IDENTITY) == 2

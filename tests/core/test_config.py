@@ -76,6 +76,7 @@ def test_defaults(weir: Loader, text: str | None) -> None:
     assert found.management == Address("127.0.0.1", 3007)
     assert found.upstreams == []
     assert found.plugins is None
+    assert (found.pricing, found.default_models, found.cors.origins) == (None, {}, [])
     assert found.log.level == "info"
     assert found.drain.grace == 30.0
     assert found.limits_http.header_bytes == 65536
@@ -102,6 +103,9 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
             proxy: socks5h://u:p@proxy:1080
             http2: on
         plugins: []
+        pricing: ca.pem
+        default_models: {images/generations: dall-e-3, "a%20b/c:d": " x "}
+        cors: {origins: [https://app.example, "HTTP://[0::1]:3000"]}
         limits_http: {header_bytes: 1KiB, headers: 5, uri: 512, header_time: 1s, body_idle: 2s,
                       write_idle: 3s, json_body: 1MB, hold_total: 1GiB}
         drain: {delay: 5s, grace: 0s}
@@ -132,6 +136,9 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
     )
     assert one.proxy == "socks5h://u:p@proxy:1080"
     assert found.plugins == []
+    assert found.pricing == tmp_path / "ca.pem"
+    assert found.default_models == {"images/generations": "dall-e-3", "a%20b/c:d": "x"}
+    assert found.cors.origins == ["https://app.example", "http://[::1]:3000"]
     assert found.limits_http.model_dump() == {
         "header_bytes": 1024,
         "headers": 5,
@@ -674,6 +681,44 @@ def test_proxies(weir: Loader, proxy: str, why: str | None) -> None:
     assert "hush" not in problem
 
 
+@pytest.mark.parametrize(
+    ("written", "origin"),
+    [
+        ("https://app.example", "https://app.example"),
+        ("HTTPS://App.Example", "https://app.example"),
+        ("https://app.example:443", "https://app.example"),
+        ("http://app.example:443", "http://app.example:443"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("chrome-extension://abcdefgh", "chrome-extension://abcdefgh"),
+        ("*", "is not an origin"),
+        ("null", "is not an origin"),
+        ("app.example", "is not an origin"),
+        ("app.example:443", "is not an origin"),
+        ("1ttp://app.example", "is not an origin"),
+        ("https://*", "neither a name nor an IP address"),
+        ("https://*.example", "neither a name nor an IP address"),
+        ("https://", "has no host"),
+        ("file://", "has no host"),
+        ("https://app.example/", "must end after the host and port"),
+        ("https://app.example/x", "must end after the host and port"),
+        ("https://app.example?", "must end after the host and port"),
+        ("https://hush@app.example", "must end after the host and port"),
+        ("https://app.example:x", "port that is not from 1"),
+        ("https://äpp.example", "neither a name nor an IP address"),
+    ],
+)
+def test_origins_are_as_browsers_write_them(weir: Loader, written: str, origin: str) -> None:
+    text = f"cors: {{origins: ['{written}']}}"
+    if "://" in origin:
+        assert weir.ok(text).cors.origins == [origin]
+        return
+    (problem,) = weir.problems(text)
+    assert problem.startswith("weir.yaml:1: cors.origins[0]: ")
+    assert origin in problem
+    assert "hush" not in problem
+
+
 # --- one setting at a time ---
 
 
@@ -755,13 +800,37 @@ def test_proxies(weir: Loader, proxy: str, why: str | None) -> None:
         ("state_dir: weir.yaml", '1: state_dir: "weir.yaml" is not a folder'),
         ("database: 1", "1: database: the value must be text: put it in quotes"),
         ("replicas: 0", "1: replicas: 0 is not a number from 1 to 2147483647"),
+        ("pricing: none.yaml", '1: pricing: "none.yaml" cannot be used: no such file'),
+        ("pricing: .", '1: pricing: "." cannot be used: is a directory, not a file'),
+        ("pricing: {a: 1}", "1: pricing: a mapping must be text"),
+        ("default_models: [a]", "1: default_models: a list must be a mapping"),
+        (
+            "default_models:\n  images/generations: dall-e-3\n  /v1/images/edits: x",
+            '3: default_models./v1/images/edits: "/v1/images/edits" is not an endpoint like '
+            "images/generations (without /v1/)",
+        ),
+        (
+            "default_models:\n  v1/images/edits:\n    x",
+            '2: default_models.v1/images/edits: "v1/images/edits" is not an endpoint like images/generations '
+            "(without /v1/)",
+        ),
+        ("default_models: {a/b: 1}", "1: default_models.a/b: 1 must be text: put it in quotes"),
+        ("default_models:\n  a/b:", "2: default_models.a/b: null must be text"),
+        ("default_models: {a/b: ''}", '1: default_models.a/b: "" is empty'),
+        ("cors: true", "1: cors: true must be a mapping"),
+        ("cors:\n  origin: [a]", '2: cors.origin: unknown key; did you mean "origins"?'),
+        ("cors: {origins: https://a}", '1: cors.origins: "https://a" must be a list'),
+        (
+            "cors:\n  origins:\n    - https://a\n    - '*'",
+            '4: cors.origins[1]: "*" is not an origin like https://app.example: name each one',
+        ),
         ("conect: 1\nlog: {levle: info}", None),
     ],
 )
 def test_what_is_refused(weir: Loader, text: str, problem: str | None) -> None:
     if problem is None:
         first, second = weir.problems(text)
-        assert first.startswith("weir.yaml:1: conect: unknown key; known here: allow_open, database, drain,")
+        assert first.startswith("weir.yaml:1: conect: unknown key; known here: allow_open, cors, database,")
         assert second == 'weir.yaml:2: log.levle: unknown key; did you mean "level"?'
         return
     assert weir.problems(text) == [f"weir.yaml:{problem}"]
@@ -1035,6 +1104,8 @@ VALID: dict[str, Any] = {
         }
     ],
     "plugins": ["auth", {"use": "auth", "keys": ["${KEY}", {"key": LITERAL}]}],
+    "default_models": {"images/generations": "dall-e-3"},
+    "cors": {"origins": ["https://app.example", "http://localhost:3000"]},
     "limits_http": {"headers": 5, "uri": "1KiB"},
     "drain": {"delay": "0s"},
     "log": {"level": "info"},
@@ -1189,6 +1260,20 @@ def test_any_environment(environ: dict[str, str], overrides: dict[str, Any]) -> 
     assert len("\n".join(problems).splitlines()) == len(problems)
 
 
+def test_a_broken_file_still_tells_its_plugins(weir: Loader) -> None:
+    weir.path.write_text("x: 1\nplugins: [a, 7, {use: b, c: 1}, {use: d, e: '${NOT_SET}'}, {f: 1}]\n")
+    with pytest.raises(ConfigError) as caught:
+        load(weir.path, {})
+    assert [(plugin.use, plugin.place) for plugin in caught.value.plugins] == [
+        ("a", "plugins[0]"),
+        ("b", "plugins[2]"),
+    ]
+    weir.path.write_text("x: 1\nplugins: 7\n")
+    with pytest.raises(ConfigError) as caught:
+        load(weir.path, {})
+    assert caught.value.plugins == []
+
+
 # --- the page and the schema ---
 
 
@@ -1246,7 +1331,7 @@ def test_every_setting_is_described_and_its_default_is_on_the_page(path: str) ->
         assert parse_duration(default.strip("`"), zero=True) == value
     elif kind == "mapping":
         assert isinstance(value, BaseModel)
-    elif isinstance(value, list):
+    elif isinstance(value, list | dict):
         assert default == f"`{value}`"
     elif info.default_factory is None and path != "plugins":
         assert (value, default) == (None, "none")
@@ -1280,9 +1365,9 @@ def test_the_example_of_the_page_loads(weir: Loader) -> None:
     # It names every setting, and what is commented out is right as well.
     for path in SETTINGS:
         assert re.search(rf"(^|[ {{-]){path.rpartition('.')[2]}:", text, re.MULTILINE), path
-    for name in ("ca.pem", "client.pem", "client.key"):
+    for name in ("ca.pem", "client.pem", "client.key", "prices.yaml"):
         (weir.folder / name).write_text("")
-    weir.ok(re.sub(r"# ((server_name|ca|cert|key|proxy): )", r"\1", text), environ)
+    weir.ok(re.sub(r"# ((server_name|ca|cert|key|proxy|pricing): )", r"\1", text), environ)
 
 
 def test_the_messages_of_the_page_are_ours(weir: Loader) -> None:

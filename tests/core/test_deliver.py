@@ -392,6 +392,16 @@ async def test_what_is_compressed_cannot_be_rewritten(headers: list[tuple[str, s
     assert "start" not in scene.log
 
 
+async def test_what_is_added_at_the_end_is_not_glued_to_a_fragment() -> None:
+    def add(ex: Exchange, event: Event) -> Event | None:
+        return Event.comment(b"added") if event.kind == "end" else None
+
+    scene = Scene(STREAM, add)
+    scene.ex.response.rewrites()
+    await scene.deliver(b"data: 1\n\n", b"data: [DONE]")
+    assert scene.body == b"data: 1\n\n: added\n\ndata: [DONE]"
+
+
 # -- holding -------------------------------------------------------------------------------------------
 
 
@@ -411,7 +421,7 @@ async def test_a_body_that_is_all_here_is_held_like_any_other(limit: int) -> Non
     if limit == 7:
         assert log == [("json", b'{"a":1}'), "finish", "start", ("last", b'{"a":1}')]
     else:
-        assert log == ["start", "finish", ("last", b'{"a":1}')]
+        assert log == ["start", ("json", b'{"a":1}'), "finish", ("last", b'{"a":1}')]
     assert scene.held.take(1 << 20)
 
 
@@ -461,10 +471,10 @@ async def test_a_body_above_the_limit_goes_out_as_it_comes(late: bool) -> None:
     scene = Scene(JSON, leave)
     scene.ex.response.hold(4)
     log = await scene.deliver(b"123", b"45", b"6", late=late)
-    assert scene.seen == []
     assert scene.body == b"123456"
     assert log[:2] == ["start", ("more", b"12345")]
-    assert log.index("finish") == len(log) - 2
+    assert scene.seen == [("json", b"123456")]  # too late for its headers, not for the bill
+    assert log.index(("json", b"123456")) < log.index("finish") == len(log) - 2
     assert scene.held.take(1 << 20)
 
 
@@ -478,7 +488,7 @@ async def test_one_of_just_the_limit_is_held() -> None:
 async def test_the_last_piece_may_be_what_does_not_fit() -> None:
     scene = Scene(JSON, leave)
     scene.ex.response.hold(4)
-    assert await scene.deliver(b"12345") == ["start", "finish", ("last", b"12345")]
+    assert await scene.deliver(b"12345") == ["start", ("json", b"12345"), "finish", ("last", b"12345")]
 
 
 async def test_a_body_that_must_be_changed_and_does_not_fit_is_an_error() -> None:
@@ -495,7 +505,7 @@ async def test_all_that_is_held_in_the_process_is_bounded() -> None:
     scene.ex.response.hold()
     assert scene.held.take(2)
     await scene.deliver(b"12", b"34")
-    assert (scene.seen, scene.body) == ([], b"1234")
+    assert (scene.log[0], scene.body) == ("start", b"1234")
     assert scene.held.take(3)  # what was taken for it is free again
     assert not scene.held.take(1)
 

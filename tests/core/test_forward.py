@@ -507,7 +507,7 @@ async def test_a_json_body_larger_than_its_hold_goes_out_as_it_came() -> None:
     answer = json({"content": "x" * 100})
     played = await play([Holds()], ASK, answer.cut(7))
     assert played.body == b"".join(answer.pieces)
-    assert seen == []
+    assert seen == [played.body]
 
 
 async def test_a_body_that_a_plugin_reads_and_replaces_goes_out_with_its_length() -> None:
@@ -555,3 +555,17 @@ async def test_every_answer_has_our_request_id_and_where_the_time_went() -> None
     timing = played.headers["server-timing"]
     assert "upstream;dur=" in timing
     assert "notes;dur=" in timing
+
+
+async def test_plugins_read_what_a_client_says_to_weir_and_the_upstream_does_not() -> None:
+    heard: list[str | None] = []
+
+    class Reader(Plugin):
+        async def on_request(self, ex: Exchange) -> None:
+            heard.append(ex.request.headers.get("x-weir-wish"))
+
+    played = await play([Reader()], post("/v1/x", {}, [("X-Weir-Wish", "1"), ("x-mine", "2")]))
+    assert heard == ["1"]
+    assert played.forwarded is not None
+    assert "x-weir-wish" not in played.forwarded.headers
+    assert played.forwarded.headers["x-mine"] == "2"

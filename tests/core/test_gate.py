@@ -46,6 +46,7 @@ def test_methods_that_do_not(method: str) -> None:
             [(b"connection", b"X-A"), (b"connection", b"x-b")],
             (False, None, frozenset((b"x-a", b"x-b"))),
         ),
+        ([(b"x-weir-a", b"1")], (False, None, frozenset((b"x-weir-a",)))),
         ([(b"expect", b"100-Continue")], (False, None, frozenset())),
         ([(b"upgrade", b"h2c")], (False, None, frozenset())),  # asks for nothing without Connection
     ],

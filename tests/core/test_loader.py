@@ -154,6 +154,15 @@ def test_without_a_file_there_is_no_line() -> None:
     assert ":0:" not in problem
 
 
+def test_all_problems_of_one_plugin_are_told(weir: Loader) -> None:
+    found = weir.problems({"use": f"{HERE}:Redactor", "zzz": 1, "tmes": 2})
+    assert [problem.split(": ", 1)[1] for problem in found] == [
+        "plugins[0].zzz: unknown key; it knows word, times",
+        'plugins[0].tmes: unknown key; did you mean "times"?',
+        f"plugins[0]: {HERE}:Redactor needs word",
+    ]
+
+
 def test_all_problems_are_told_at_once(weir: Loader) -> None:
     found = weir.problems("auht", "auth", f"{HERE}:Redactor", {"use": f"{HERE}:Plain", "x": 1})
     assert [problem.split(": ")[0] for problem in found] == ["weir.yaml:2", "weir.yaml:4", "weir.yaml:5"]

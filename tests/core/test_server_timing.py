@@ -10,7 +10,7 @@ MILLISECOND = 1_000_000
 
 def timeline(*hops: Hop) -> Timeline:
     made = Timeline()
-    made.marks.extend(hops)
+    made._marks.extend(hops)
     return made
 
 

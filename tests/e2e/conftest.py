@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -10,7 +11,7 @@ import pytest_asyncio
 from tests.faults.process import Process, free_ports
 
 from .either import Kind, sdk
-from .twins import Twins, demo_upstream
+from .twins import LIMIT, Twins, demo_upstream
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,22 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]
         yield direct, behind
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def weir(demos: tuple[str, str]) -> AsyncIterator[Process]:
-    async with Process(demos[1]) as process:
+CHAINS: dict[str, list[Any]] = {
+    "auth": ["auth"],
+    "all": [
+        "tracing",
+        "auth",
+        "precost",
+        {"use": "limiter", "limits": [{"name": "many", "requests": f"{LIMIT}/minute"}]},
+        "annotate",
+    ],
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=CHAINS)
+async def weir(request: pytest.FixtureRequest, demos: tuple[str, str]) -> AsyncIterator[Process]:
+    """The same must come out whether one plugin is on or all are."""
+    async with Process(demos[1], config={"plugins": CHAINS[request.param]}) as process:
         yield process
 
 

@@ -3,11 +3,13 @@
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -15,7 +17,7 @@ from tests.faults.process import Process, free_ports
 from tests.faults.upstream import Conn, RawUpstream, chunk, event, last_chunk, sse_head
 from tests.faults.wire import until
 
-from .command import Ended, run
+from .command import Command, Ended, run, run_any
 from .either import sdk
 
 SECRET = "sk-upstream-0123456789"
@@ -152,6 +154,47 @@ def test_check(tmp_path: Path) -> None:
     assert (ended.status, ended.stderr) == (0, "")
     assert f"127.0.0.1:{DATA}" in ended.stdout
     assert SECRET not in ended.stdout
+
+
+def weir(folder: Path, *arguments: str, stdin: str = "") -> str:
+    """A command that must go well; what it prints."""
+    ended = run("-m", "proxy", *arguments, folder=folder, stdin=stdin)
+    assert (ended.status, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def test_from_nothing_to_a_running_weir(tmp_path: Path) -> None:
+    assert "wrote weir.yaml" in weir(tmp_path, "init")
+    assert weir(tmp_path, "check").endswith("\nok\n")
+    assert weir(tmp_path, "schema") == (tmp_path / "weir.schema.json").read_text()
+    config = (tmp_path / "weir.yaml").read_bytes()
+    again = run("-m", "proxy", "init", folder=tmp_path)
+    assert (again.status, again.stdout) == (1, "")
+    assert again.stderr == "weir: weir.yaml is there already; --force writes over it\n"
+    assert (tmp_path / "weir.yaml").read_bytes() == config
+    # As it is, but on a port of the test's own.
+    port = str(FREE)
+    with Command(
+        "-m", "proxy", "serve", "--port", port, folder=tmp_path, env={"WEIR_MANAGEMENT": "off"}
+    ) as it:
+        it.wait_listening(FREE)
+        answer = httpx2.get(f"http://127.0.0.1:{FREE}/v1/models", trust_env=False)
+        assert answer.status_code == 200
+
+
+def test_a_request_is_counted(tmp_path: Path) -> None:
+    body = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}'
+    assert "input tokens   9 (o200k_base)" in weir(tmp_path, "tokens", "-", stdin=body)
+
+
+def test_what_is_installed_is_listed(tmp_path: Path) -> None:
+    assert "auth" in weir(tmp_path, "plugins")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    script = f"{sys.executable} -m proxy schema | true"
+    ended = run_any("bash", "-c", script, folder=tmp_path)
+    assert (ended.stdout, ended.stderr) == ("", "")
 
 
 # Signals

@@ -1,5 +1,6 @@
 """The same scenario twice, directly and through Weir, and what counts as the same result."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,12 @@ from .either import Client, Kind
 
 Scenario = Callable[[Client], Awaitable[Any]]
 ADDED = {b"x-weir-request-id", b"server-timing"}
-"""What Weir adds to an answer; nothing else may differ but the second in which it was made."""
+"""What Weir adds to every answer; nothing else may differ but the second in which it was made."""
+LIMIT = 1_000_000
+"""Requests that the limiter in front of a twin lets pass: its headers are known by it."""
+_RENAMED = b"x-upstream-ratelimit-"
+"""What stands before an upstream's own `x-ratelimit-*`, once the limiter tells of its limits."""
+_COMMENT = re.compile(rb": weir \{[^\n]*\}\n\n")
 
 
 @contextmanager
@@ -65,13 +71,15 @@ def comparable(value: Any) -> Any:
     if isinstance(value, BaseModel):
         fields = {name: comparable(getattr(value, name)) for name in value.model_fields_set}
         return type(value).__qualname__, fields, getattr(value, "_request_id", None)
+    if isinstance(value, bytes):
+        return _COMMENT.sub(b"", value)
     if isinstance(value, HttpxBinaryResponseContent):
         return value.content
     if isinstance(value, openai.APIError):
         names = ("code", "type", "param", "message", "body", "request_id", "status_code", "response")
         return type(value).__qualname__, str(value), *(comparable(getattr(value, n, None)) for n in names)
     if isinstance(value, httpx2.Response):
-        return value.status_code, untouched(value), value.content
+        return value.status_code, untouched(value), comparable(value.content)
     if isinstance(value, dict):
         return {name: comparable(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -80,7 +88,8 @@ def comparable(value: Any) -> Any:
 
 
 def untouched(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
-    """The headers in their order, names in lower case, without `date` and Weir's two (both or neither).
+    """The headers in their order, names in lower case, without `date`, Weir's two (both or neither) and what
+    plugins add.
 
     What is each connection's own may differ (RFC 9110, 7.6.1): `connection` is left out, for Weir ends one
     whose request is answered before its body has come; `transfer-encoding` goes last, for it may stand
@@ -90,5 +99,11 @@ def untouched(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
     found = [name for name, _ in pairs if name in ADDED]
     assert not found or (len(found) == len(ADDED) and set(found) == ADDED), found
     skipped = {*ADDED, b"date", b"connection"}
-    kept = [(name, value) for name, value in pairs if name not in skipped]
+    limited = (b"x-ratelimit-limit-requests", b"%d" % LIMIT) in pairs
+    ours = (b"x-weir-", b"x-ratelimit-") if limited else (b"x-weir-",)
+    kept = [
+        (name.replace(_RENAMED, b"x-ratelimit-"), value)
+        for name, value in pairs
+        if name not in skipped and not (found and name.startswith(ours))
+    ]
     return sorted(kept, key=lambda pair: pair[0] == b"transfer-encoding")

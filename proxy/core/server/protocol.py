@@ -28,6 +28,7 @@ from proxy.core.deadlines import NEVER, Deadlines
 from proxy.core.forward import ResponseAborted
 from proxy.core.headers import LOWERED
 from proxy.core.log import log, raised
+from proxy.core.seal import sealed
 
 KEEP_ALIVE = 75.0
 """Seconds that a connection may be idle between two requests."""
@@ -385,7 +386,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def _write_refusal(self, error: WeirError) -> None:
         body = error.body()
         head = [_status_line(error.status)]
-        head += [name + b": " + value + b"\r\n" for name, value in error.headers()]
+        head += [name + b": " + value + b"\r\n" for name, value in sealed(error.headers())]
         head.append(b"x-request-id: %b\r\n" % self._refusal_id.encode())
         head.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
         self.transport.write(b"".join(head) + body)

@@ -11,11 +11,13 @@ from prometheus_client import CollectorRegistry
 from proxy import __version__
 from proxy.api.server import Server
 from proxy.core import log as logs
+from proxy.core import pricing
 from proxy.core.app import App, check_open, compile_chain
 from proxy.core.chain import Chain, ChainError
 from proxy.core.config import Address, ConfigError, Settings, UpstreamSettings
 from proxy.core.log import log, raised
 from proxy.core.server.run import Listener, StartError, Weir, listen, listener
+from proxy.pricing.values import Prices
 
 __all__ = ["StartError", "loop_factory", "serve"]
 
@@ -42,6 +44,7 @@ async def serve(load: Load, source: str) -> int:
     settings = load()
     logs.configure(settings.log.level, settings.log.format)
     chain = _checked_chain(settings, source)
+    prices = pricing.load(settings.pricing)
     data = listen(settings.listen)
     try:
         admin = None if settings.management is None else listen(settings.management, _OTHER_MANAGEMENT)
@@ -50,7 +53,8 @@ async def serve(load: Load, source: str) -> int:
         raise
     demo = None if settings.upstreams else await _Demo.start()
     try:
-        return await _Running(load, source, demo, data, admin).run(_with_demo(settings, demo), chain)
+        running = _Running(load, source, demo, data, admin)
+        return await running.run(_with_demo(settings, demo), chain, prices)
     finally:
         if demo is not None:
             await demo.stop()
@@ -63,7 +67,7 @@ def _checked_chain(settings: Settings, source: str) -> Chain:
     try:
         chain = compile_chain(settings)
     except ChainError as error:
-        raise ConfigError([f"{source}: plugins: {error}"]) from error
+        raise ConfigError(f"{source}: plugins: {problem}" for problem in error.problems) from error
     check_open(settings, chain)
     return chain
 
@@ -87,13 +91,14 @@ class _Running:
         self._admin = admin
         self._app: App
 
-    async def run(self, settings: Settings, chain: Chain) -> int:
+    async def run(self, settings: Settings, chain: Chain, prices: Prices) -> int:
         server = Server(
             metrics=CollectorRegistry(),
             replicas=settings.replicas,
             state_dir=settings.state_dir,
             database_url=settings.database,
             redis_url=settings.redis,
+            prices=prices,
         )
         app = self._app = App(settings, chain, server)
         try:
@@ -131,7 +136,8 @@ class _Running:
             # Above all the address: whether Weir may go without keys is judged by where it really listens.
             settings = settings.model_copy(update={name: getattr(app.settings, name) for name in _FIXED})
             chain = _checked_chain(settings, self._source)
-            await app.reload(settings, chain)
+            prices = await asyncio.to_thread(pricing.load, settings.pricing)
+            await app.reload(settings, chain, prices)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("configuration not reloaded", extra={"fields": {"problem": problem}})

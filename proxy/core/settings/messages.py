@@ -6,7 +6,7 @@ No message shows a secret: neither a value that came by `${…}`, nor one whose 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -35,9 +35,14 @@ _SECRET_KEYS: Final = frozenset(
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` has one line each, those of the file in its order."""
+    """The configuration cannot be used. `problems` has one line each, those of the file in its order.
 
-    def __init__(self, problems: Iterable[str]) -> None:
+    `plugins` are the `PluginSettings` that could be read all the same: what is wrong with those has not been
+    told yet, and whoever tells a person can add it.
+    """
+
+    def __init__(self, problems: Iterable[str], plugins: Iterable[Any] = ()) -> None:
+        self.plugins: list[Any] = list(plugins)
         self.problems: list[str] = [" ".join(problem.splitlines()) for problem in problems]
         if (more := len(self.problems) - MAX_PROBLEMS) > 0:
             self.problems[MAX_PROBLEMS:] = [f"and {more} more"]
@@ -94,10 +99,12 @@ def translate(
     """pydantic's list as ours, but for what has been told already. `known` has the keys of a mapping."""
     for detail in error.errors(include_url=False):
         loc, kind = detail["loc"], detail["type"]
+        is_key = loc[-1:] == ("[key]",)  # of a mapping with keys of one's own
+        loc = loc[:-1] if is_key else loc
         spot = spots.get(loc)
         if kind == "default_factory_not_called" or (spot is not None and spot.broken):
             continue
-        line = nearest(spots, loc).line
+        line = spot.key_line if is_key and spot else nearest(spots, loc).line
         if kind in _UNKNOWN_KEY:
             line = spot.key_line if spot else line
             yield yaml.Problem(line, loc, f"unknown key{_hint(str(loc[-1]), known(loc[:-1]))}")

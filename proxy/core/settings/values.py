@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
@@ -83,6 +83,9 @@ def read_switch(value: object) -> bool:
     if not isinstance(value, bool):
         raise Refused("is neither true nor false")
     return value
+
+
+_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
 
 def one_of(*words: str) -> Callable[[object], Any]:
@@ -239,6 +242,28 @@ def read_server_name(value: object) -> str:
     return host
 
 
+def read_origin(value: object) -> str:
+    """An origin as browsers write it: scheme, host, and the port where it is not the scheme's own."""
+    text = read_text(value)
+    scheme, separator, rest = text.partition("://")
+    scheme = scheme.lower()
+    if not separator or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        raise Refused("is not an origin like https://app.example: name each one")
+    if any(c in rest for c in "/?#@"):
+        raise Refused("must end after the host and port, as in https://app.example")
+    host, port = read_authority(rest)
+    written = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{written}{'' if port in (None, _PORTS.get(scheme)) else f':{port}'}"
+
+
+def read_endpoint(value: object) -> str:
+    """A path as `Request.endpoint` has it: without its leading slash, and without `v1/`."""
+    text = read_text(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.~%:-]+(/[A-Za-z0-9_.~%:-]+)*", text) or text.startswith("v1/"):
+        raise Refused("is not an endpoint like images/generations (without /v1/)")
+    return text
+
+
 _DURATION_SCHEMA = WithJsonSchema(text_schema(DURATION_PATTERN))
 _WRITTEN_DURATION = PlainSerializer(format_duration, return_type=str, when_used="json")
 _HIDDEN = PlainSerializer(lambda _: "**********", return_type=str, when_used="json")
@@ -282,6 +307,11 @@ Name = Annotated[str, PlainValidator(_name), WithJsonSchema(text_schema("[A-Za-z
 BaseUrl = Annotated[
     str, PlainValidator(read_base_url), WithJsonSchema(text_schema("[hH][tT][tT][pP][sS]?://.+"))
 ]
+Origin = Annotated[
+    str, PlainValidator(read_origin), WithJsonSchema(text_schema("[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]+"))
+]
+Endpoint = Annotated[str, PlainValidator(read_endpoint), TEXT_SCHEMA]
+Text = Annotated[str, PlainValidator(read_text), TEXT_SCHEMA]
 UpstreamClient: TypeAlias = Literal["auto", "http1", "httpx2"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "text"]

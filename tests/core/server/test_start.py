@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -122,6 +123,13 @@ async def test_an_upstreams_key_for_everybody_stops_the_start() -> None:
     assert message.startswith("ConfigError: ")
     assert "allow_open" in message
     assert "topsecret" not in message
+
+
+async def test_broken_prices_stop_the_start_with_their_lines(tmp_path: Path) -> None:
+    broken = tmp_path / "prices.yaml"
+    broken.write_text("models:\n  gpt-4o: 7\n")
+    message = await fails(made(upstreams=[upstream()], pricing=broken))
+    assert message.startswith(f"ConfigError: {broken}:")
 
 
 async def test_plugins_that_do_not_go_together_stop_the_start() -> None:

@@ -1,0 +1,79 @@
+"""Asking a stream for its usage, and taking out again what that adds to it.
+
+A stream of completions tells its usage only to who sends `stream_options.include_usage`. Then each chunk has
+`"usage":null` besides, and one chunk more, with empty `choices`, has the usage. What is not of these two was
+not added by asking, and stays: a usage in a chunk with choices is there unasked.
+"""
+
+import re
+from typing import Any, Final
+
+from proxy.api import Event, find_member, insert_member, remove_member, replace_member
+
+ENDPOINTS: Final = frozenset(("chat/completions", "completions"))
+"""Whose streams have to be asked."""
+
+INLINE: Final = 64 * 1024
+"""Bytes of a body that is edited at once; one that is larger may have been made to be slow."""
+
+_OPTIONS = "stream_options"
+_USAGE = "include_usage"
+
+# A last line that is an object, and in it a "usage" with nothing but plain members after it: so it stands in
+# the object that the line ends with, and not in one within.
+_OBJECT = re.compile(rb"data: ?+\{")
+_PLAIN_MEMBER = rb'\s*+,\s*+"[^"\\]*+"\s*+:\s*+(?:"[^"\\]*+"|[^"\\\s\[\]{},:]++)'
+_NULL = re.compile(rb'"usage"\s*+:\s*+null((?:' + _PLAIN_MEMBER + rb")*[ \t]*+\}[\r\n]++)\Z")
+
+
+def wants(data: dict[str, Any]) -> bool:
+    """Whether this request leaves the usage out, so that there is something to ask for."""
+    options = data.get(_OPTIONS)
+    if options is None:
+        return True
+    # What is neither true nor false is for the upstream to refuse, or to make sense of.
+    return isinstance(options, dict) and (options.get(_USAGE) is None or options[_USAGE] is False)
+
+
+def ask(body: bytes, data: dict[str, Any]) -> bytes:
+    """The body of a request that `wants`, asking now; all other bytes stay. `data` is what it parses to."""
+    if _OPTIONS not in data:
+        return insert_member(body, _OPTIONS, b'{"include_usage":true}')
+    options = data[_OPTIONS]
+    if options is None:
+        return replace_member(body, _OPTIONS, b'{"include_usage":true}')
+    place = find_member(body, _OPTIONS)
+    if place is None:
+        raise KeyError(_OPTIONS)
+    edit = replace_member if _USAGE in options else insert_member
+    return replace_member(body, _OPTIONS, edit(body[place.value : place.end], _USAGE, b"true"))
+
+
+def without_null(event: Event) -> Event | None:
+    """A chunk without its `"usage":null`; None if it has none."""
+    raw = event.raw
+    if raw.count(b'"usage"') == 1:
+        # Nearly every chunk there is; ten times as fast as finding the member from the front.
+        at = raw.find(b'"usage"')
+        found = _NULL.match(raw, at)
+        line = max(raw.rfind(b"\n", 0, at), raw.rfind(b"\r", 0, at)) + 1
+        if found is not None and _OBJECT.match(raw, line):
+            before = raw[:at].rstrip(b" \t")
+            if before.endswith(b","):
+                return Event(before[:-1].rstrip(b" \t") + raw[found.start(1) :])
+    data = event.json()
+    if not isinstance(data, dict) or data.get("usage", 0) is not None:
+        return None
+    return _with_data(event, remove_member(event.data, "usage"))
+
+
+def is_ours(data: Any) -> bool:
+    """Whether this is the chunk that only asking brings."""
+    return isinstance(data, dict) and data.get("choices") == [] and isinstance(data.get("usage"), dict)
+
+
+def _with_data(event: Event, data: bytes) -> Event:
+    """This event with other data, and the white space before it as it was."""
+    before, found, after = event.raw.rpartition(event.data)
+    edited = Event(before + data + after)
+    return edited if found and edited.data == data else event.with_data(data)

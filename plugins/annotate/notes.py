@@ -1,0 +1,57 @@
+"""How usage and cost are told: headers of a JSON answer, one comment in a stream."""
+
+from collections.abc import Sequence
+
+from proxy.api import Cost, Event, Usage
+
+
+def headers(usage: Usage, cost: Cost) -> list[tuple[bytes, bytes]]:
+    """`x-weir-cost-usd` is a plain decimal or not there; then `x-weir-cost` says `unpriced`. It says
+    `estimated` of an amount that was not measured."""
+    pairs = [
+        (b"x-weir-input-tokens", b"%d" % usage.input_tokens),
+        (b"x-weir-output-tokens", b"%d" % usage.output_tokens),
+    ]
+    if cost.amount is None:
+        pairs.append((b"x-weir-cost", b"unpriced"))
+        return pairs
+    pairs.append((b"x-weir-cost-usd", format(cost.amount, "f").encode()))
+    if cost.provenance != "measured":
+        pairs.append((b"x-weir-cost", b"estimated"))
+    return pairs
+
+
+def comment(usage: Usage, cost: Cost) -> bytes:
+    """The line `: weir {…}`, without its end. The amount is text, since a JSON number becomes a float."""
+    if cost.amount is None:
+        told = b'null,"unpriced":true'
+    else:
+        told = b'"%s"' % format(cost.amount, "f").encode()
+        if cost.provenance != "measured":
+            told += b',"estimated":true'
+    counts = (told, usage.input_tokens, usage.output_tokens)
+    return b': weir {"cost_usd":%s,"input_tokens":%d,"output_tokens":%d}' % counts
+
+
+def before(event: Event, line: bytes, *, glued: bool) -> Sequence[Event]:
+    """The comment in front of this event: a block of its own, or `glued` within its block.
+
+    Once a stream has set an id, the OpenAI SDK takes a block of comments alone for an event and fails on it.
+    """
+    raw = event.raw
+    rest = raw.lstrip(b"\r\n")  # an empty line more than need be belongs to what was before
+    blank = raw[: len(raw) - len(rest)]
+    end = line_end(raw)
+    if glued:
+        return (Event(blank + line + end + rest),)
+    return (Event(blank + line + end + end), event if not blank else Event(rest))
+
+
+def after(line: bytes, end: bytes, *, glued: bool) -> Event:
+    """The comment after the last event, which nothing follows: `glued`, it ends no block, and so is none."""
+    return Event(line + end + (b"" if glued else end))
+
+
+def line_end(raw: bytes) -> bytes:
+    """How the last line of an event ends."""
+    return b"\r\n" if raw.endswith(b"\r\n") else raw[-1:]

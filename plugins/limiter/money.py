@@ -1,0 +1,21 @@
+"""Money as limits count it: integer nanodollars, always rounded up."""
+
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import Final
+
+NANO: Final = 1_000_000_000
+"""Nanodollars in a dollar."""
+MOST: Final = 2**53
+"""The largest count: scripts in Redis compute in doubles, which are exact up to here."""
+_EXACT: Final = Context(prec=60)
+
+
+def nanodollars(amount: Decimal) -> int:
+    """Dollars as nanodollars; a part of one counts as a whole one."""
+    return int(_EXACT.scaleb(amount, 9).to_integral_value(ROUND_CEILING))
+
+
+def dollars(nano: int) -> str:
+    """Nanodollars as dollars: exact, without an exponent or trailing zeros."""
+    whole, part = divmod(nano, NANO)
+    return f"{whole}.{part:09}".rstrip("0").rstrip(".") if part else str(whole)

@@ -1,0 +1,179 @@
+"""Where limits count and whom they count: from an endpoint to the limits that apply there, made once."""
+
+import re
+from collections.abc import Callable, Sequence
+from fnmatch import translate
+from functools import lru_cache
+from ipaddress import IPv6Address
+from operator import attrgetter
+from typing import Any, Final
+from urllib.parse import unquote
+
+from proxy.api import Identity
+
+from .demand import Demand
+from .limit import Kind, Limit, Per
+from .store import Ask
+
+GROUPS: Final = {
+    "chat": ("chat/completions", "responses", "completions"),
+    "images": ("images/*",),
+    "embeddings": ("embeddings",),
+    "audio": ("audio/*",),
+}
+"""What the names in `on` stand for; whatever else stands there is a path pattern."""
+SERVED_AT: Final = {
+    "chat": "chat/completions",
+    "responses": "responses",
+    "completion": "completions",
+    "embedding": "embeddings",
+    "image_generation": "images/generations",
+    "audio_transcription": "audio/transcriptions",
+    "audio_speech": "audio/speech",
+}
+"""Where models of a kind (`Model.kind`) are asked, for telling which limits concern them."""
+USE: Final[frozenset[Kind]] = frozenset(("input_tokens", "tokens", "cost"))
+"""The kinds that count what a request uses, rather than the request."""
+_KNOWN_ENDPOINTS: Final = 1024
+_MODEL_LENGTH: Final = 256
+
+KeyOf = Callable[[Identity], str]
+
+
+class Plan:
+    """The limits that apply to requests of one kind, and what it takes to ask them."""
+
+    __slots__ = ("_limits", "by_model", "by_use", "settles")
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._limits = [(limit, _KEYS[limit.per], _matcher(limit.models)) for limit in limits]
+        self.by_model = any(limit.models or limit.per == "model" for limit in limits)
+        self.by_use = any(limit.kind in USE for limit in limits)
+        self.settles = any(limit.kind != "requests" for limit in limits)
+        """Whether the end of a request changes anything, as long as the request went out at all."""
+
+    def __bool__(self) -> bool:
+        return bool(self._limits)
+
+    def asks(self, who: Identity, model: str | None, demand: Demand) -> list[Ask]:
+        """What a request of this identity asks of each limit.
+
+        A limit for some models, or per model, is not asked by a request without one.
+        """
+        if not self.by_model and not self.by_use:
+            return [(limit, key_of(who), 1) for limit, key_of, _ in self._limits]
+        asks = []
+        for limit, key_of, is_for in self._limits:
+            if (limit.per == "model" or limit.models) and (model is None or not is_for(model)):
+                continue
+            key = model if limit.per == "model" and model is not None else key_of(who)
+            asks.append((limit, key, demand.of(limit) if limit.kind in USE else 1))
+        return asks
+
+
+class Scopes:
+    """The plans of a configuration, by endpoint; made when first needed, the last thousand kept."""
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._limits = [(limit, _endpoints(limit.on)) for limit in limits]
+        self._plans: dict[tuple[str, bool], Plan] = {}
+
+    def plan(self, endpoint: str, uses: bool) -> Plan:
+        """What applies to requests at an endpoint. Only those that may use tokens or money (`uses`) are asked
+        for them: whoever has none left can still list models."""
+        plan = self._plans.get((endpoint, uses))
+        if plan is None:
+            read = loosely(endpoint)
+            plan = Plan(
+                [
+                    limit
+                    for limit, counts_on in self._limits
+                    if counts_on(read) and (uses or limit.kind not in USE)
+                ]
+            )
+            if len(self._plans) >= _KNOWN_ENDPOINTS:
+                self._plans.clear()
+            if len(endpoint) <= 256:
+                self._plans[endpoint, uses] = plan
+        return plan
+
+
+def loosely(path: str) -> str:
+    """A path as the most lenient server may read it: decoded, in lower case, without parameters, doubled or
+    outer slashes and `v1`.
+
+    Limits look at this, so that `chat%2Fcompletions` or `Chat/completions/` is no way around them.
+    """
+    path = re.sub(r";[^/]*", "", unquote(path, errors="replace"))
+    return re.sub(r"/+", "/", path).strip("/").lower().removeprefix("v1/")
+
+
+def model_key(name: str) -> str:
+    """A model's name as limits know it."""
+    return name[:_MODEL_LENGTH].lower()
+
+
+def _endpoints(on: Sequence[str]) -> Callable[[str], Any]:
+    return _matcher([pattern for name in on for pattern in GROUPS.get(name, (loosely(name),))])
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str], Any]:
+    """Whether a text in lower case matches one of the patterns, or there are none."""
+    if not patterns:
+        return _always
+    return re.compile("|".join(translate(pattern.lower()) for pattern in patterns)).match
+
+
+def _always(_: str) -> bool:
+    return True
+
+
+# -- whom a limit counts -------------------------------------------------------------------------------
+
+# What is not known of somebody must not be a way around a limit: who has no key, team or end user counts as
+# their user. No name holds a line feed, so none can be mistaken for that.
+
+
+def _key(who: Identity) -> str:
+    return who.key_id or "\n" + who.user
+
+
+def _team(who: Identity) -> str:
+    return who.team or "\n" + who.user
+
+
+def _end_user(who: Identity) -> str:
+    # The client names them, so one client's must not be another's.
+    return f"{who.user}\n{who.end_user or ''}"
+
+
+def _address(who: Identity) -> str:
+    address = who.address
+    return _network(address) if ":" in address else address
+
+
+@lru_cache(maxsize=4096)
+def _network(address: str) -> str:
+    """An IPv6 address as its /64: whoever has one address of it has all."""
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
+
+
+def _everybody(_: Identity) -> str:
+    return ""
+
+
+_KEYS: Final[dict[Per, KeyOf]] = {
+    "address": _address,
+    "key": _key,
+    "user": attrgetter("user"),
+    "end_user": _end_user,
+    "team": _team,
+    "model": _everybody,  # the model's name stands in for it
+    "all": _everybody,
+}

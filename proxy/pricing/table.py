@@ -1,0 +1,199 @@
+"""The price table: finds a model's prices by its name, and what a usage costs by them."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from . import schema
+from .catalogue import Catalogue, Offer
+from .names import LONGEST
+from .schema import Document, UnknownModel, UpstreamEntry
+from .tariff import NO_USAGE, SERVED, UNKNOWN, Period, Tariff
+from .values import Cost, Model, Usage
+
+REMEMBERED: Final = 4096
+"""Names whose prices are at hand. They come from clients: the one that was used longest ago goes."""
+PACKED: Final = Path(__file__).with_name("default.json")
+"""What `pricing.yaml` says, written by `scripts/update_pricing.py pack`: YAML takes too long to read."""
+
+
+UNKNOWN_MODEL: Final = "unknown_model"
+NO_PRICE_YET: Final = "no_price_yet"
+REPORTED: Final = "reported"
+
+
+class _Chosen(NamedTuple):
+    """What a usage is priced by; the flags go with every cost."""
+
+    offer: Offer | None
+    tariff: Tariff | None
+    model: str | None
+    flags: tuple[str, ...]
+
+
+def parse(tree: object) -> "Table":
+    """The table that plain values describe, as they come from YAML or JSON; docs/pricing.md has the format.
+
+    Raises `TableError` with everything that is wrong.
+    """
+    base = default() if isinstance(tree, dict) and "extends" in tree else None
+    document = schema.read(tree, None if base is None else base.document)
+    content = orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)
+    if base is not None:
+        content += base.version.encode()
+    return Table(document, hashlib.sha256(content).hexdigest()[:8])
+
+
+@functools.cache
+def default() -> "Table":
+    """The table that comes with Weir."""
+    return parse(orjson.loads(PACKED.read_bytes()))
+
+
+class Table:
+    """A price table; implements `Prices`. It never changes, and any thread may ask it."""
+
+    def __init__(self, document: Document, content: str) -> None:
+        """`content` tells two tables of the same day apart."""
+        self.document = document
+        self._version = f"{document.updated}+{content}"
+        self._plain = Catalogue(document, UpstreamEntry())
+        self._catalogues = {
+            name: Catalogue(document, upstream) for name, upstream in document.upstreams.items()
+        }
+        self._find = functools.lru_cache(REMEMBERED)(self._look_up)
+        self._chosen = functools.lru_cache(REMEMBERED)(self._choose)
+
+    @property
+    def version(self) -> str:
+        """The day of its last change, and a hash of its content."""
+        return self._version
+
+    @property
+    def unknown_model(self) -> UnknownModel:
+        """What is to happen with a model that is not in it. `price_as` happens here, `reject` elsewhere."""
+        return self.document.unknown_model
+
+    @property
+    def upstreams(self) -> frozenset[str]:
+        """The upstreams that it has something of its own for."""
+        return frozenset(self._catalogues)
+
+    def model(self, name: str, *, upstream: str | None = None) -> Model | None:
+        """The model that a name means, or None."""
+        offer = self._find(name, upstream) if len(name) <= LONGEST else None
+        return None if offer is None else offer.model()
+
+    def models(self) -> Sequence[Model]:
+        """All models of the table, by id."""
+        return [offer.model() for offer in self._plain.offers()]
+
+    def cost(
+        self,
+        usage: Usage,
+        model: str | None = None,
+        *,
+        upstream: str | None = None,
+        at: float | None = None,
+    ) -> Cost:
+        """What a usage costs, exactly. See `Prices.cost`; `Cost.flags` has what was assumed or is missing."""
+        served = usage.model
+        _, tariff, name, flags = self._chosen(
+            served if served is None or len(served) <= LONGEST else None,
+            model if model is None or len(model) <= LONGEST else None,
+            upstream,
+            SERVED.get(usage.service_tier, UNKNOWN),
+        )
+        provenance, version = usage.provenance, self._version
+        amount = usage.reported_cost
+        if amount is not None and self._catalogue(upstream).trusts(amount):
+            return Cost(amount, amount, amount, provenance, version, name, (REPORTED,))
+        if tariff is None or provenance == "none":
+            return Cost(None, None, None, provenance, version, name, flags or (NO_USAGE,))
+        period = tariff.at(at)
+        if period is None:
+            return Cost(None, None, None, provenance, version, name, (*flags, NO_PRICE_YET))
+        amount, found = period.charge(usage)
+        if flags:
+            found = (*flags, *found)
+        if amount is None or provenance == "measured":
+            return Cost(amount, amount, amount, provenance, version, name, found)
+        return Cost(amount, *period.spread(usage, amount), provenance, version, name, found)
+
+    def max_cost(
+        self,
+        model: str,
+        *,
+        input_tokens: int,
+        output_tokens: int | None,
+        service_tier: str | None = None,
+        upstream: str | None = None,
+        at: float | None = None,
+    ) -> Decimal | None:
+        """No less than tokens within these bounds can cost, whatever they are. See `Prices.max_cost`.
+
+        What is not counted in tokens is not in it: tools, and models that are sold by the second or image.
+        """
+        offer, period = self._asked(model, service_tier, upstream, at)
+        if offer is None or period is None:
+            return None
+        ceiling = period.ceiling(input_tokens)
+        if output_tokens is None:
+            output_tokens = offer.entry.max_output_tokens if ceiling.has_output else 0
+            if output_tokens is None:
+                return None
+        return ceiling.charge(input_tokens, output_tokens)
+
+    def input_cost(
+        self,
+        model: str,
+        *,
+        input_tokens: int,
+        service_tier: str | None = None,
+        upstream: str | None = None,
+        at: float | None = None,
+    ) -> Decimal | None:
+        """What so many uncached tokens of text cost, or None."""
+        _, period = self._asked(model, service_tier, upstream, at)
+        return None if period is None else period.input(input_tokens)
+
+    def _asked(
+        self, model: str, service_tier: str | None, upstream: str | None, at: float | None
+    ) -> tuple[Offer | None, Period | None]:
+        tier = SERVED.get(service_tier, UNKNOWN)
+        found = self._chosen(None, _bounded(model), upstream, tier)
+        return found.offer, None if found.tariff is None else found.tariff.at(at)
+
+    def _catalogue(self, upstream: str | None) -> Catalogue:
+        return self._plain if upstream is None else self._catalogues.get(upstream, self._plain)
+
+    def _look_up(self, name: str, upstream: str | None) -> Offer | None:
+        return self._catalogue(upstream).find(name)
+
+    def _choose(self, served: str | None, requested: str | None, upstream: str | None, tier: str) -> _Chosen:
+        """The model that served, else the one that was asked for, else the one that stands in for both."""
+        catalogue = self._catalogue(upstream)
+        flags: tuple[str, ...] = ()
+        offer = None
+        for name in (served, requested):
+            if name and (offer := self._find(name, upstream)) is not None:
+                break
+        else:
+            flags = (UNKNOWN_MODEL,)
+            if (stand_in := self.unknown_model.price_as) is not None:
+                offer = self._find(stand_in, upstream)
+                flags = (UNKNOWN_MODEL, f"priced_as={stand_in}")
+        if offer is None:
+            return _Chosen(None, None, None, flags)
+        tier = catalogue.default_service_tier if tier == "auto" else tier
+        return _Chosen(offer, offer.tariff(tier), offer.entry.id, flags)
+
+
+def _bounded(name: str | None) -> str | None:
+    """A name that is worth looking up, and small enough to be remembered."""
+    return name if name is None or len(name) <= LONGEST else None

@@ -1,0 +1,163 @@
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.annotate import asking
+from proxy.api import Event
+
+from .upstream import STYLES, Style, asks
+
+YES = b'{"include_usage":true}'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"{}", b'{"stream_options":' + YES + b"}"),
+        (b' { "a" : 1 } ', b' { "stream_options":' + YES + b',"a" : 1 } '),
+        (b'{"stream_options":null,"a":1}', b'{"stream_options":' + YES + b',"a":1}'),
+        (b'{"stream_options": {} }', b'{"stream_options": ' + YES + b" }"),
+        (
+            b'{"stream_options": { "include_obfuscation":false }}',
+            b'{"stream_options": { "include_usage":true,"include_obfuscation":false }}',
+        ),
+        (b'{"stream_options":{"include_usage": false}}', b'{"stream_options":{"include_usage": true}}'),
+        (
+            b'{"stream_options":{"include_usage":null,"x":2}}',
+            b'{"stream_options":{"include_usage":true,"x":2}}',
+        ),
+        (b'{"stream_opt\\u0069ons":{}}', b'{"stream_opt\\u0069ons":' + YES + b"}"),
+        (b'{"stream_options":1,"stream_options":{}}', b'{"stream_options":1,"stream_options":' + YES + b"}"),
+        (b'{"m":{"stream_options":{}}}', b'{"stream_options":' + YES + b',"m":{"stream_options":{}}}'),
+        (b'{"m":"\\"stream_options\\":1"}', b'{"stream_options":' + YES + b',"m":"\\"stream_options\\":1"}'),
+    ],
+)
+def test_only_what_asks_is_changed(before: bytes, after: bytes) -> None:
+    data = orjson.loads(before)
+    assert asking.wants(data)
+    assert asking.ask(before, data) == after
+    assert asks(after)
+    assert not asking.wants(orjson.loads(after))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"include_usage": True}, {"include_usage": "false"}, {"include_usage": 0}, [], "x", 7, True, False],
+)
+def test_who_asks_or_is_not_understood_is_left_alone(options: Any) -> None:
+    assert not asking.wants({"stream_options": options})
+
+
+options = st.one_of(
+    st.none(),
+    st.dictionaries(
+        st.sampled_from(["include_usage", "include_obfuscation", "x"]),
+        st.sampled_from([None, False]),
+        max_size=3,
+    ),
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), st.booleans(), max_size=4), options, st.booleans())
+def test_the_rest_is_as_before(data: dict[str, Any], options: Any, there: bool) -> None:
+    if there:
+        data = {**data, "stream_options": options}
+    asked = orjson.loads(asking.ask(orjson.dumps(data), data))
+    assert asked == {**data, "stream_options": {**(data.get("stream_options") or {}), "include_usage": True}}
+
+
+# -- taking it out -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=list(STYLES))
+def test_a_chunk_without_its_null_is_the_chunk_as_it_would_have_been(style: Style) -> None:
+    asked, unasked = style.events(asked=True)[:-2], style.events(asked=False)[:-1]
+    assert len(asked) == len(unasked) > 2
+    for number, (raw, expected) in enumerate(zip(asked, unasked, strict=True)):
+        event = asking.without_null(Event(raw, opens=number == 0))
+        assert event is not None
+        assert event.raw == expected
+        assert asking.without_null(Event(expected, opens=number == 0)) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices":[{"usage":null}]}',
+        b'{"choices":[{"usage":null}],"a":1}',
+        b'{"choices":[{"a":{"usage":null,"b":1}}],"usage":{}}',
+        b'{"choices":["\\",\\"usage\\":null}"]}',
+        b'{"choices":"\\"usage\\":null"}',
+        b'{"x\\"usage":null}',
+        b'{"a":",\\"usage":null}',
+        b'{"a":1,"x,\\"usage":null}',
+        b'["usage",null]',
+        b'[{"usage":null}]',
+        b'{"usage":"null"}',
+        b'{"usage":0}',
+        b"[DONE]",
+        b"null",
+        b'{"a":1,"usage":null',
+        b"",
+    ],
+)
+def test_other_nulls_stay(data: bytes) -> None:
+    assert asking.without_null(Event(b"data: " + data + b"\n\n")) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "left"),
+    [
+        (b': ,"usage":null}\ndata: {"a":1}\n\n', None),
+        (b'data: {"a":1}\n: ,"usage":null}\n\n', None),
+        (b'event: x\ndata: {"a":1,"usage":null}\nid: 7\n\n', b'event: x\ndata: {"a":1}\nid: 7\n\n'),
+        (b'data: {"a":1,\ndata: "usage":null}\n\n', b'data: {"a":1}\n\n'),
+        (b'data: {"a":{"usage":null},"usage":null}\n\n', b'data: {"a":{"usage":null}}\n\n'),
+        (b'data: {"usage":null,"usage":null,"a":1}\n\n', b'data: {"a":1}\n\n'),
+        (b'data: {"b":1,"usage":null,"usage":null}\n\n', b'data: {"b":1}\n\n'),
+        (b'data: {"usage":null}\n: {"usage":null}\n\n', b'data: {}\n: {"usage":null}\n\n'),
+        (b'data: {"a":1,"us\\u0061ge":null,"b":"usage"}\n\n', b'data: {"a":1,"b":"usage"}\n\n'),
+        (b'data: {"a":[1],"usage":null,"b":[2]}\n\n', b'data: {"a":[1],"b":[2]}\n\n'),
+        (b'data: {"a":1,"usage":null,"b":"\\n"}\n\n', b'data: {"a":1,"b":"\\n"}\n\n'),
+        (b'data: {"a":1,"usage":null,"b":2,"c":"d"}\n\n', b'data: {"a":1,"b":2,"c":"d"}\n\n'),
+        (b'\n\ndata:{"a":1,"usage":null}\r\n\r\n', b'\n\ndata:{"a":1}\r\n\r\n'),
+    ],
+)
+def test_events_as_nobody_writes_them(raw: bytes, left: bytes | None) -> None:
+    event = asking.without_null(Event(raw))
+    assert (None if event is None else event.raw) == left
+
+
+@pytest.mark.parametrize(
+    ("data", "ours"),
+    [
+        ({"choices": [], "usage": {"prompt_tokens": 1}}, True),
+        ({"choices": [], "usage": {}}, True),
+        ({"choices": [], "usage": None}, False),
+        ({"choices": []}, False),
+        ({"choices": [{}], "usage": {"prompt_tokens": 1}}, False),
+        ({"usage": {"prompt_tokens": 1}}, False),
+        ({"choices": None, "usage": {}}, False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_whose_chunk_it_is(data: Any, ours: bool) -> None:
+    assert asking.is_ours(data) is ours
+
+
+def test_a_chunk_that_was_made_to_be_slow_is_not() -> None:
+    """The quick way tries each byte once; a quadratic one would not end within the test's two minutes."""
+    hostile = [
+        (b',"a":1' * 100_000, True),
+        (b" " * 600_000, True),
+        (b',"a":"' * 100_000, False),
+        (b"," * 600_000, False),
+    ]
+    for text, is_json in hostile:
+        for data in (b'{"b":1,"usage":null' + text + b"}", b'{"b":1' + text + b',"usage":null }'):
+            event = asking.without_null(Event(b"data: " + data + b"\n\n"))
+            assert event is not None or not is_json

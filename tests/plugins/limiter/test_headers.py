@@ -1,0 +1,136 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.limiter.headers import add_headers, go_duration
+from plugins.limiter.limit import Limit
+from plugins.limiter.memory import MemoryStore
+from plugins.limiter.store import Hold
+from proxy.api import Headers
+from tests.plugins.limiter.clock import Clock, at_once
+
+
+def told(*asks: tuple[Limit, int], upstream: list[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
+    clock = Clock()
+    store = MemoryStore([limit for limit, _ in asks], monotonic=clock.monotonic, wall=clock.wall)
+    hold = Hold("id", [(limit, "k", amount) for limit, amount in asks])
+    at_once(store.decide(hold))
+    headers = Headers.of(upstream or [])
+    add_headers(headers, hold)
+    return list(headers)
+
+
+def test_openais_six_headers() -> None:
+    assert told((Limit("a", "requests", 60, "minute"), 1), (Limit("b", "tokens", 150_000, "minute"), 16)) == [
+        ("x-ratelimit-limit-requests", "60"),
+        ("x-ratelimit-remaining-requests", "59"),
+        ("x-ratelimit-reset-requests", "1s"),
+        ("x-ratelimit-limit-tokens", "150000"),
+        ("x-ratelimit-remaining-tokens", "149984"),
+        ("x-ratelimit-reset-tokens", "7ms"),
+    ]
+
+
+def test_of_several_limits_the_closest_to_refusing_is_told() -> None:
+    hourly, minutely = Limit("a", "requests", 1000, "hour"), Limit("b", "requests", 100, "minute")
+    for asks in ([hourly, minutely], [minutely, hourly]):
+        assert told(*((limit, 1) for limit in asks))[0] == ("x-ratelimit-limit-requests", "100")
+    daily = Limit("c", "requests", 100, "day")
+    for asks in ([daily, minutely], [minutely, daily]):  # as few are left: the one that takes longer
+        assert told(*((limit, 1) for limit in asks))[2] == ("x-ratelimit-reset-requests", "14m24s")
+    tokens, input_tokens = Limit("d", "tokens", 1000, "hour"), Limit("e", "input_tokens", 900, "hour")
+    assert told((tokens, 500), (input_tokens, 100))[:2] == [
+        ("x-ratelimit-limit-tokens", "1000"),
+        ("x-ratelimit-remaining-tokens", "500"),
+    ]
+
+
+def test_the_limit_is_what_may_come_at_once() -> None:
+    assert told((Limit("a", "requests", 100, "minute", burst=10), 1))[:2] == [
+        ("x-ratelimit-limit-requests", "10"),
+        ("x-ratelimit-remaining-requests", "9"),
+    ]
+
+
+def test_a_refusal_has_them_too() -> None:
+    assert told((Limit("a", "tokens", 100, "minute"), 101)) == [
+        ("x-ratelimit-limit-tokens", "100"),
+        ("x-ratelimit-remaining-tokens", "100"),
+        ("x-ratelimit-reset-tokens", "0s"),
+    ]
+
+
+def test_the_upstreams_own_are_renamed() -> None:
+    upstream = [
+        ("x-ratelimit-limit-requests", "5000"),
+        ("content-type", "application/json"),
+        ("x-ratelimit-reset-tokens", "6m0s"),
+        ("x-ratelimiting", "something else"),
+    ]
+    assert told((Limit("a", "requests", 60, "minute"), 1), upstream=upstream)[:4] == [
+        ("x-upstream-ratelimit-limit-requests", "5000"),
+        ("content-type", "application/json"),
+        ("x-upstream-ratelimit-reset-tokens", "6m0s"),
+        ("x-ratelimiting", "something else"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        Limit("a", "cost", 100, "day"),
+        Limit("a", "in_flight", 2),
+        Limit("a", "requests", 2, "hour", shadow=True),
+        None,
+    ],
+)
+def test_without_a_limit_to_tell_of_nothing_is_touched(limit: Limit | None) -> None:
+    upstream = [("x-ratelimit-limit-requests", "5000")]
+    assert told(*([(limit, 1)] if limit else []), upstream=upstream) == upstream
+
+
+def test_a_hold_that_was_not_decided_tells_nothing() -> None:
+    headers = Headers.of([("x-ratelimit-limit-requests", "5000")])
+    add_headers(headers, Hold("id", [(Limit("a", "requests", 60, "minute"), "k", 1)]))
+    assert list(headers) == [("x-ratelimit-limit-requests", "5000")]
+
+
+@pytest.mark.parametrize(
+    ("us", "text"),
+    [
+        (0, "0s"),
+        (1, "1ms"),
+        (12_000, "12ms"),
+        (999_001, "1s"),
+        (1_000_000, "1s"),
+        (1_500_000, "1.5s"),
+        (1_050_000, "1.05s"),
+        (1_001_000, "1.001s"),
+        (59_999_001, "1m0s"),
+        (90_000_000, "1m30s"),
+        (360_000_000, "6m0s"),
+        (3_600_000_000, "1h0m0s"),
+        (3_661_100_000, "1h1m1.1s"),
+        (86_400_000_000, "24h0m0s"),
+    ],
+)
+def test_durations_are_written_as_go_does(us: int, text: str) -> None:
+    assert go_duration(us) == text
+
+
+@given(st.integers(0, 10**14))
+def test_a_duration_reads_back_to_the_millisecond_above(us: int) -> None:
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:([\d.]+)s)?", go_duration(us)) or re.fullmatch(
+        r"()()0*([1-9]\d{0,2})ms", go_duration(us)
+    )
+    assert match is not None
+    hours, minutes, rest = match.groups()
+    seconds, _, part = (rest or "0").partition(".")
+    if go_duration(us).endswith("ms"):
+        ms = int(rest)
+    else:
+        ms = (int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds)) * 1000 + int((part + "000")[:3])
+        assert not part.endswith("0")
+    assert 0 <= ms * 1000 - us < 1000

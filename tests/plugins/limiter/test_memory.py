@@ -1,0 +1,149 @@
+from plugins.limiter.grammar import read
+from plugins.limiter.limit import Limit
+from plugins.limiter.memory import MemoryStore
+from plugins.limiter.store import Hold
+from tests.plugins.limiter.clock import Clock, at_once
+
+HOUR = 3_600_000_000
+
+
+def store(clock: Clock, *limits: Limit, buckets: int = 100) -> MemoryStore:
+    return MemoryStore(limits, buckets, monotonic=clock.monotonic, wall=clock.wall)
+
+
+def ask(store: MemoryStore, limit: Limit, amount: int = 1, key: str = "k") -> Hold:
+    hold = Hold("id", [(limit, key, amount)])
+    at_once(store.decide(hold))
+    return hold
+
+
+def left(store: MemoryStore, limit: Limit, key: str = "k") -> int:
+    hold = Hold("id", [(limit, key, 0)])
+    at_once(store.peek(hold))
+    return hold.taken[0][2]
+
+
+def test_rates_do_not_mind_the_wall_clock() -> None:
+    clock = Clock()
+    limit = Limit("a", "requests", 10, "minute")
+    memory = store(clock, limit)
+    for _ in range(10):
+        assert ask(memory, limit).held
+    for jump in (HOUR, -2 * HOUR):
+        clock.wall_us += jump
+        assert left(memory, limit) == 0
+    clock.us += 6_000_000
+    assert left(memory, limit) == 1
+
+
+def test_budgets_go_by_the_wall_clock_and_not_back_with_it() -> None:
+    clock = Clock()
+    limit = Limit("a", "cost", 100, "hour")
+    memory = store(clock, limit)
+    assert ask(memory, limit, 100).held
+    clock.us += 5 * HOUR
+    assert left(memory, limit) == 0
+    clock.wall_us += HOUR
+    assert left(memory, limit) == 100
+    assert ask(memory, limit, 70).held
+    clock.wall_us -= HOUR  # back in the window before: it is over
+    assert left(memory, limit) == 30
+    clock.wall_us += HOUR
+    assert left(memory, limit) == 30
+
+
+def test_a_new_store_does_not_go_back_in_time_either() -> None:
+    clock = Clock()
+    limit = Limit("a", "cost", 100, "hour")
+    old, new = store(clock, limit), store(clock, limit)
+    assert ask(old, limit, 70).held
+    clock.wall_us -= HOUR
+    new.adopt(old)
+    assert left(new, limit) == 30
+
+
+def test_a_new_store_goes_on_from_an_old_ones_counts() -> None:
+    clock = Clock()
+    before, gone = Limit("a", "requests", 10, "hour"), Limit("b", "requests", 10, "hour")
+    old = store(clock, before, gone)
+    for _ in range(4):
+        assert ask(old, before).held
+    after, added = Limit("a", "requests", 5, "hour"), Limit("c", "requests", 10, "hour")
+    new = store(clock, after, added, buckets=7)
+    new.adopt(old)
+    assert (left(new, after), left(new, added)) == (1, 10)
+    assert ask(new, after).held
+    refused = ask(new, after)
+    assert (refused.held, refused.refused_by) == (False, 0)
+    assert new.tables[after.id].bound == 7
+    assert left(old, before) == 5  # what still runs there counts in the same place
+    assert set(new.tables) == {after.id, added.id}
+
+
+def test_a_request_that_began_before_a_reload_is_settled_in_the_new_counts() -> None:
+    clock = Clock()
+    before, after = Limit("a", "in_flight", 2), Limit("a", "in_flight", 1)
+    old = store(clock, before)
+    running = [ask(old, before), ask(old, before)]
+    new = store(clock, after)
+    new.adopt(old)
+    assert not ask(new, after).held
+    at_once(old.settle(running[0], {"in_flight": 0}))
+    assert not ask(new, after).held
+    at_once(old.settle(running[1], {"in_flight": 0}))
+    assert ask(new, after).held
+
+
+def test_buckets_are_bounded_for_each_limit_but_requests_in_flight_are_all_known() -> None:
+    clock = Clock()
+    rate, flying = Limit("a", "requests", 10, "hour"), Limit("b", "in_flight", 1)
+    memory = store(clock, rate, flying, buckets=50)
+    for number in range(200):
+        ask(memory, rate, key=str(number))
+        assert ask(memory, flying, key=str(number)).held
+    assert len(memory.tables[rate.id]) == 50
+    assert memory.tables[rate.id].forgotten == 150
+    assert len(memory.tables[flying.id]) == 200
+    assert not any(ask(memory, flying, key=str(number)).held for number in range(200))
+
+
+def test_a_lease_that_ended_leaves_nothing_behind() -> None:
+    clock = Clock()
+    limit = Limit("a", "in_flight", 5)
+    memory = store(clock, limit)
+    holds = [ask(memory, limit, key=key) for key in "abcab"]
+    for hold in holds:
+        at_once(memory.settle(hold, {"in_flight": 0}))
+    assert len(memory.tables[limit.id]) == 0
+
+
+def test_a_request_that_takes_long_counts_once() -> None:
+    """A count is final when it is made; only use is known later than it is reserved."""
+    clock = Clock()
+    requests, tokens = Limit("a", "requests", 10, "minute"), Limit("b", "tokens", 10, "minute")
+    memory = store(clock, requests, tokens)
+    hold = Hold("id", [(requests, "k", 1), (tokens, "k", 10)])
+    at_once(memory.decide(hold))
+    clock.pass_by(HOUR)
+    at_once(memory.settle(hold, {"requests": 1, "tokens": 4}))
+    assert (left(memory, requests), left(memory, tokens)) == (10, 6)
+
+
+def test_decisions_are_counted() -> None:
+    clock = Clock()
+    one, two, shadow = read(
+        [
+            {"name": "one", "requests": "3/hour"},
+            {"name": "two", "requests": "2/hour"},
+            {"name": "shadow", "requests": "1/hour", "shadow": True},
+        ]
+    )
+    memory = store(clock, one, two, shadow)
+    for _ in range(4):
+        at_once(memory.decide(Hold("id", [(one, "k", 1), (two, "k", 1), (shadow, "k", 1)])))
+    counted = {limit.name: memory.tables[limit.id] for limit in (one, two, shadow)}
+    assert {name: (table.admitted, table.refused) for name, table in counted.items()} == {
+        "one": (2, 0),
+        "two": (2, 2),
+        "shadow": (1, 3),
+    }

@@ -1,0 +1,65 @@
+"""What holds for every meter."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.limiter.limit import Limit
+from plugins.limiter.meter import NEVER, WINDOWS
+from tests.plugins.limiter.clock import NOON
+
+LIMITS = [
+    Limit("a", "requests", 10, "minute"),
+    Limit("b", "tokens", 7_001, "hour", burst=50),
+    Limit("c", "cost", 100, "day"),
+    Limit("d", "cost", 100, "month"),
+    Limit("e", "in_flight", 5),
+]
+OPERATIONS = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 60), st.integers(0, 60), st.integers(0, 10**11)), max_size=30
+)
+
+
+def ints(state: Any) -> bool:
+    return isinstance(state, int) or (
+        isinstance(state, tuple) and all(isinstance(part, int) for part in state)
+    )
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.kind)
+@given(OPERATIONS)
+@settings(max_examples=60, deadline=None)
+def test_all_or_nothing_and_told_as_it_is(limit: Limit, operations: list[tuple[bool, int, int, int]]) -> None:
+    meter = limit.meter
+    state = None
+    held: list[tuple[Any, int]] = []
+    now = NOON
+    for gives, amount, used, step in operations:
+        now += step
+        if gives and held:
+            receipt, reserved = held.pop()
+            state = meter.give(state, receipt, reserved, 0 if limit.kind == "in_flight" else used, now)
+            continue
+        left = meter.take(state, 0, now)[2]
+        new, wait, remaining, reset = meter.take(state, amount, now)
+        assert remaining >= 0
+        assert reset >= 0
+        if new is None:
+            assert wait > 0
+            assert remaining == left
+            assert max(amount, 1) > left
+            assert (wait == NEVER) is (max(amount, 1) > limit.burst) or limit.kind == "in_flight"
+        else:
+            assert wait == 0
+            assert ints(new)
+            assert remaining == left - amount
+            state = new
+            held.append((new, amount))
+        if state is not None:
+            assert (meter.weight(state, now) == 0) <= (meter.take(state, 0, now)[2] == limit.burst)
+
+
+def test_every_window_divides_a_month() -> None:
+    assert all(WINDOWS["month"] % length == 0 for length in WINDOWS.values())

@@ -1,0 +1,419 @@
+"""Recorded shapes of usage, and what no upstream would ever send."""
+
+from dataclasses import fields
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.pricing.usage import ENDPOINTS, LONGEST_NAME, MOST_DOLLARS, MOST_TOKENS, read
+from proxy.pricing.values import Usage
+
+SHAPES = orjson.loads((Path(__file__).parents[1] / "data" / "usage_shapes.json").read_bytes())["shapes"]
+
+# By place in the file: endpoint, input, output, cached, written, reasoning, reported cost.
+EXPECTED: dict[int, tuple[str, int, int, int, int, int, str | None]] = {
+    0: ("chat/completions", 70, 12, 69, 0, 0, None),  # Mistral
+    1: ("responses", 4020, 5, 4012, 0, 0, "0.002196"),  # OpenRouter
+    3: ("chat/completions", 448, 38, 0, 0, 0, None),  # details: null
+    6: ("chat/completions", 31, 21, 0, 0, 0, None),
+    8: ("responses", 4020, 5, 0, 4012, 0, "0.025265"),
+    9: ("chat/completions", 8, 15, 0, 0, 0, None),
+    12: ("embeddings", 4, 0, 0, 0, 0, None),
+    15: ("chat/completions", 79, 37, 0, 0, 25, None),  # Cerebras
+    16: ("chat/completions", 31, 80, 0, 0, 64, "0.00216775"),
+    18: ("chat/completions", 156, 561, 0, 0, 512, None),
+    20: ("chat/completions", 779, 65, 0, 0, 0, None),  # Groq, with its times
+    22: ("chat/completions", 568, 48, 0, 0, 0, None),
+    23: ("chat/completions", 42, 8, 0, 0, 0, None),
+    25: ("chat/completions", 254, 174, 0, 0, 147, None),
+    26: ("chat/completions", 13, 11, 0, 0, 0, None),
+    28: ("chat/completions", 19, 29, 0, 0, 0, None),  # Hugging Face: cached_tokens beside the rest
+    29: ("chat/completions", 14, 4, 0, 0, 0, "0.000102"),
+    30: ("chat/completions", 270, 28, 0, 0, 0, "0.000151"),
+    32: ("responses", 4020, 5, 0, 4012, 0, None),
+    35: ("chat/completions", 64, 6, 0, 0, 0, None),
+    36: ("responses", 45, 1719, 0, 0, 1408, None),
+}
+# Not OpenAI's shape, and not what an OpenAI-shaped endpoint answers with.
+OTHERS = {
+    "Anthropic's own: input_tokens leaves out what the cache had": [4, 7, 11, 13, 19, 21, 24, 31, 33, 34, 37],
+    "Bedrock's Converse: names in camel case": [2, 5, 17, 27],
+    "Cohere's own: counts within `tokens` and `billed_units`": [10, 14],
+}
+
+
+def chat(**usage: Any) -> Usage:
+    found = read("chat/completions", {"model": "m", "usage": usage})
+    assert found is not None
+    return found
+
+
+# -- recorded ----------------------------------------------------------------------------------------------
+
+
+def test_every_recorded_shape_is_expected() -> None:
+    assert sorted([*EXPECTED, *(place for places in OTHERS.values() for place in places)]) == list(
+        range(len(SHAPES))
+    )
+
+
+@pytest.mark.parametrize("place", EXPECTED)
+def test_a_recorded_shape(place: int) -> None:
+    endpoint, total_in, total_out, cached, written, reasoning, cost = EXPECTED[place]
+    shape = SHAPES[place]
+    assert read(endpoint, {"model": shape["model"], "usage": shape["usage"]}) == Usage(
+        input_tokens=total_in,
+        output_tokens=total_out,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=reasoning,
+        model=shape["model"],
+        reported_cost=None if cost is None else Decimal(cost),
+    )
+
+
+@pytest.mark.parametrize("place", [place for places in OTHERS.values() for place in places])
+def test_another_providers_shape_is_no_usage_rather_than_a_wrong_one(place: int) -> None:
+    for endpoint in ENDPOINTS:
+        assert read(endpoint, {"usage": SHAPES[place]["usage"]}) is None
+
+
+# -- each endpoint -----------------------------------------------------------------------------------------
+
+
+def test_chat_with_every_detail() -> None:
+    answer = {
+        "model": "gpt-audio-2025-08-28",
+        "service_tier": "priority",
+        "usage": {
+            "prompt_tokens": 1000,
+            "completion_tokens": 500,
+            "prompt_tokens_details": {
+                "cached_tokens": 300,
+                "cache_write_tokens": 200,
+                "audio_tokens": 90,
+                "image_tokens": 80,
+                "text_tokens": 830,
+                "cached_tokens_details": {"audio_tokens": 20, "image_tokens": 10, "text_tokens": 270},
+            },
+            "completion_tokens_details": {"reasoning_tokens": 70, "audio_tokens": 60, "image_tokens": 5},
+        },
+    }
+    assert read("chat/completions", answer) == Usage(
+        input_tokens=1000,
+        output_tokens=500,
+        cached_tokens=300,
+        cache_write_tokens=200,
+        audio_input_tokens=90,
+        image_input_tokens=80,
+        reasoning_tokens=70,
+        audio_output_tokens=60,
+        image_output_tokens=5,
+        model="gpt-audio-2025-08-28",
+        service_tier="priority",
+        cached_audio_tokens=20,
+        cached_image_tokens=10,
+    )
+
+
+def test_a_response_alone_and_within_the_event_that_ends_its_stream() -> None:
+    response = {
+        "model": "gpt-5.6-sol",
+        "service_tier": "flex",
+        "usage": {
+            "input_tokens": 10,
+            "input_tokens_details": {
+                "cached_tokens": 1,
+                "cache_write_tokens": 7,
+                "cache_write_tokens_details": {"ttl_30m_tokens": 3, "ttl_12h_tokens": 4},
+            },
+            "output_tokens": 5,
+            "output_tokens_details": {"reasoning_tokens": 2},
+        },
+    }
+    expected = Usage(
+        input_tokens=10,
+        output_tokens=5,
+        cached_tokens=1,
+        cache_write_tokens=7,
+        cache_write_12h_tokens=4,
+        reasoning_tokens=2,
+        model="gpt-5.6-sol",
+        service_tier="flex",
+    )
+    assert read("responses", response) == expected
+    assert read("responses/compact", response) == expected
+    for kind in ("completed", "incomplete", "failed"):
+        assert read("responses", {"type": f"response.{kind}", "response": response}) == expected
+        assert read("responses", {"type": f"response.{kind}", "response": None}) is None
+        assert read("responses", {"type": f"response.{kind}", "response": {"usage": None}}) is None
+    assert read("responses", {"type": "response.created", "response": response}) is None
+
+
+def test_hosted_tools_are_billed_besides() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    tools = {
+        "web_search": {"num_requests": 3},
+        "image_gen": {"input_tokens": 10, "output_tokens": 1056, "total_tokens": 1066},
+    }
+    found = read("responses", {"usage": usage, "tool_usage": tools})
+    assert found is not None
+    assert found.other_units == {"web_search": Decimal(3), "image_gen_tokens": Decimal(1066)}
+    unused: dict[str, Any] = {
+        "web_search": {"num_requests": 0},
+        "image_gen": {"input_tokens": 0, "output_tokens": 0},
+    }
+    nothings: list[Any] = [unused, {}, {"web_search": None, "image_gen": None}, None, []]
+    for nothing in nothings:
+        assert read("responses", {"usage": usage, "tool_usage": nothing}) == Usage(1, 1)
+
+
+@pytest.mark.parametrize("details", [{}, {"output_tokens_details": None}])
+def test_output_of_images_is_images_unless_it_says_otherwise(details: dict[str, Any]) -> None:
+    usage = {"input_tokens": 50, "input_tokens_details": {"text_tokens": 10, "image_tokens": 40}}
+    expected = Usage(50, 1056, image_input_tokens=40, image_output_tokens=1056)
+    answer = {"usage": {**usage, "output_tokens": 1056, **details}}
+    assert read("images/generations", answer) == expected
+    assert read("images/edits", {"type": "image_edit.completed", **answer}) == expected
+    assert read("images/generations", {"type": "image_generation.completed", **answer}) == expected
+    spelled = {
+        **usage,
+        "output_tokens": 1056,
+        "output_tokens_details": {"image_tokens": 1000, "text_tokens": 56},
+    }
+    found = read("images/generations", {"usage": spelled})
+    assert found is not None
+    assert (found.output_tokens, found.image_output_tokens) == (1056, 1000)
+    spelled["output_tokens_details"] = {"image_tokens": 0, "text_tokens": 0}
+    found = read("images/generations", {"usage": spelled})
+    assert found is not None
+    assert (found.output_tokens, found.image_output_tokens) == (1056, 0)
+
+
+def test_svg_is_billed_besides() -> None:
+    svg = {"model": "gpt-5.6-sol", "input_tokens": 5, "output_tokens": 7, "reasoning_tokens": 2}
+    found = read("images/generations", {"usage": {"input_tokens": 1, "output_tokens": 2}, "svg_usage": svg})
+    assert found is not None
+    assert found.other_units == {"svg_tokens": Decimal(12)}
+
+
+def test_a_transcription_by_tokens() -> None:
+    usage = {
+        "type": "tokens",
+        "input_tokens": 14,
+        "input_token_details": {"text_tokens": 4, "audio_tokens": 10},
+        "output_tokens": 45,
+        "total_tokens": 59,
+    }
+    expected = Usage(14, 45, audio_input_tokens=10)
+    assert read("audio/transcriptions", {"text": "hi", "usage": usage}) == expected
+    assert read("audio/transcriptions", {"type": "transcript.text.done", "usage": usage}) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exact"), [(9, "9"), (9.5, "9.5"), (0, "0"), (0.1, "0.1"), (1e-7, "1E-7")]
+)
+def test_a_transcription_by_the_second(seconds: float, exact: str) -> None:
+    found = read("audio/transcriptions", {"text": "hi", "usage": {"type": "duration", "seconds": seconds}})
+    assert found == Usage(other_units={"seconds": Decimal(exact)})
+
+
+def test_the_final_usage_of_a_stream_may_stand_anywhere() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 7}
+    for choices in ([], [{"index": 0, "delta": {}, "finish_reason": "stop"}]):
+        assert read("chat/completions", {"model": "m", "choices": choices, "usage": usage}) == Usage(
+            5, 7, model="m"
+        )
+    assert read("completions", {"choices": [], "usage": usage}) == Usage(5, 7)
+
+
+@pytest.mark.parametrize("endpoint", ["models", "messages", "responses/resp_1", "v1/chat/completions", ""])
+def test_other_endpoints_have_none(endpoint: str) -> None:
+    assert read(endpoint, {"usage": {"prompt_tokens": 5, "completion_tokens": 7}}) is None
+
+
+# -- compatible upstreams ----------------------------------------------------------------------------------
+
+
+def test_deepseek_says_it_twice() -> None:
+    both = {
+        "prompt_tokens": 100,
+        "completion_tokens": 1,
+        "prompt_cache_hit_tokens": 64,
+        "prompt_cache_miss_tokens": 36,
+    }
+    assert chat(**both).cached_tokens == 64
+    assert chat(**both, prompt_tokens_details={"cached_tokens": 64}).cached_tokens == 64
+    assert chat(**both).input_tokens == 100
+
+
+@pytest.mark.parametrize("name", ["num_cached_tokens", "cached_tokens", "prompt_cache_hit_tokens"])
+def test_cached_tokens_beside_the_totals(name: str) -> None:
+    assert chat(prompt_tokens=10, completion_tokens=1, **{name: 7}).cached_tokens == 7
+    details = {"prompt_tokens_details": {"cached_tokens": 3}}
+    assert chat(prompt_tokens=10, completion_tokens=1, **{name: 7}, **details).cached_tokens == 3
+    nothing = {"prompt_tokens_details": None}
+    assert chat(prompt_tokens=10, completion_tokens=1, **{name: 7}, **nothing).cached_tokens == 7
+
+
+def test_names_of_anthropics_beside_openais_change_nothing() -> None:
+    """As gateways write them, whose prompt_tokens has what the cache had."""
+    theirs = {"cache_read_input_tokens": 7, "cache_creation_input_tokens": 0}
+    found = chat(prompt_tokens=10, completion_tokens=1, prompt_tokens_details={"cached_tokens": 7}, **theirs)
+    assert (found.input_tokens, found.cached_tokens) == (10, 7)
+
+
+def test_what_is_null_is_nothing() -> None:
+    found = chat(
+        prompt_tokens=10,
+        completion_tokens=None,
+        prompt_tokens_details=None,
+        completion_tokens_details={"reasoning_tokens": None, "audio_tokens": None},
+    )
+    assert found == Usage(10, 0, model="m")
+    assert read(
+        "chat/completions", {"model": "", "service_tier": None, "usage": {"prompt_tokens": 1}}
+    ) == Usage(1)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, {}, [], 7, "usage", True, {"prompt_tokens": None, "completion_tokens": None}, {"total_tokens": 9}],
+)
+def test_no_usage_is_not_a_usage_of_nothing(usage: Any) -> None:
+    assert read("chat/completions", {"usage": usage}) is None
+    assert read("chat/completions", {}) is None
+
+
+def test_the_price_that_openrouter_charged_is_exact() -> None:
+    base = {"prompt_tokens": 1, "completion_tokens": 1}
+    assert chat(**base, cost=4.1400000000000003e-05).reported_cost == Decimal("0.000041400000000000003")
+    assert chat(**base, cost=0).reported_cost == 0
+    assert chat(**base).reported_cost is None
+    own = {"is_byok": True, "cost_details": {"upstream_inference_cost": 0.25}}
+    assert chat(**base, cost=0, **own).reported_cost == Decimal("0.25")
+    assert chat(**base, cost=0.125, **own).reported_cost == Decimal("0.375")
+    assert chat(**base, cost=0, is_byok=True, cost_details={}).reported_cost is None
+
+
+# -- hostile -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "tokens"),
+    [
+        (-1, 0),
+        (12.0, 12),
+        (12.9, 12),
+        (-0.5, 0),
+        (2**70, MOST_TOKENS),
+        (float(2**70), MOST_TOKENS),
+        (float("inf"), MOST_TOKENS),
+        (float("-inf"), 0),
+        (float("nan"), None),
+        (True, None),
+        ("12", None),
+        ([12], None),
+        ({"tokens": 12}, None),
+    ],
+)
+def test_what_is_no_count(value: Any, tokens: int | None) -> None:
+    found = read("chat/completions", {"usage": {"prompt_tokens": value}})
+    assert (None if found is None else found.input_tokens) == tokens
+    assert chat(prompt_tokens=value, completion_tokens=5).input_tokens == (tokens or 0)
+
+
+def test_parts_are_cut_to_their_whole() -> None:
+    found = chat(
+        prompt_tokens=127,
+        completion_tokens=10,
+        prompt_tokens_details={
+            "cached_tokens": 384,
+            "cache_write_tokens": 5,
+            "audio_tokens": 100,
+            "image_tokens": 99,
+        },
+        completion_tokens_details={"reasoning_tokens": 11, "audio_tokens": 6, "image_tokens": 6},
+    )
+    assert found == Usage(
+        input_tokens=127,
+        output_tokens=10,
+        cached_tokens=127,
+        cache_write_tokens=0,
+        audio_input_tokens=100,
+        image_input_tokens=27,
+        reasoning_tokens=10,
+        audio_output_tokens=6,
+        image_output_tokens=4,
+        model="m",
+    )
+
+
+@pytest.mark.parametrize("cost", [-1, float("inf"), float("nan"), MOST_DOLLARS + 1, "0.1", True, None, [1]])
+def test_what_is_no_price(cost: Any) -> None:
+    assert chat(prompt_tokens=1, completion_tokens=1, cost=cost).reported_cost is None
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan"), 10**12, "9", True, None])
+def test_what_is_no_time(seconds: Any) -> None:
+    assert read("audio/transcriptions", {"usage": {"type": "duration", "seconds": seconds}}) is None
+
+
+def test_a_name_that_is_none() -> None:
+    for name in ("", "x" * (LONGEST_NAME + 1), 7, None, ["gpt-4o"]):
+        found = read("chat/completions", {"model": name, "service_tier": name, "usage": {"prompt_tokens": 1}})
+        assert found == Usage(1)
+
+
+NAMES = """
+    usage prompt_tokens completion_tokens input_tokens output_tokens total_tokens seconds cost is_byok
+    cost_details upstream_inference_cost prompt_tokens_details completion_tokens_details
+    input_tokens_details input_token_details output_tokens_details cached_tokens num_cached_tokens
+    prompt_cache_hit_tokens cache_write_tokens audio_tokens image_tokens reasoning_tokens
+    cached_tokens_details cache_write_tokens_details ttl_12h_tokens tool_usage web_search num_requests
+    image_gen svg_usage type response model service_tier cache_read_input_tokens
+"""
+names = st.sampled_from(NAMES.split())
+numbers = st.one_of(
+    st.integers(-3, 300), st.integers(-(2**80), 2**80), st.floats(), st.sampled_from([2**63, 2**64, 10**9])
+)
+scalars = st.one_of(
+    numbers, numbers, st.none(), st.booleans(), st.text(max_size=3), st.sampled_from(["response.completed"])
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=8)),
+    max_leaves=25,
+)
+likely = st.fixed_dictionaries({"usage": st.dictionaries(names, anything, max_size=12)})
+
+
+@given(st.sampled_from(sorted(ENDPOINTS)), st.one_of(anything, likely))
+def test_whatever_comes_is_read_or_not_and_adds_up(endpoint: str, data: Any) -> None:
+    found = read(endpoint, data)
+    if found is None:
+        return
+    counts = {field.name: getattr(found, field.name) for field in fields(found) if field.type is int}
+    assert len(counts) > 10
+    for name, count in counts.items():
+        assert type(count) is int, name
+        assert 0 <= count <= MOST_TOKENS, name
+    assert found.cached_tokens + found.cache_write_tokens <= found.input_tokens
+    assert found.audio_input_tokens + found.image_input_tokens <= found.input_tokens
+    assert found.cached_audio_tokens + found.cached_image_tokens <= found.cached_tokens
+    assert found.cached_audio_tokens <= found.audio_input_tokens
+    assert found.cached_image_tokens <= found.image_input_tokens
+    assert found.cache_write_12h_tokens <= found.cache_write_tokens
+    assert found.reasoning_tokens <= found.output_tokens
+    assert found.audio_output_tokens + found.image_output_tokens <= found.output_tokens
+    assert found.provenance == "measured"
+    for amount in found.other_units.values():
+        assert amount.is_finite()
+        assert amount >= 0
+    if found.reported_cost is not None:
+        assert 0 <= found.reported_cost <= 2 * MOST_DOLLARS
