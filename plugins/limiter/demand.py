@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from proxy.api import COST, ESTIMATE, USAGE, ClientError, Estimate, Exchange
+from proxy.api import COST, ESTIMATE, USAGE, ClientError, End, Estimate, Exchange
 from proxy.pricing.values import Prices
 
 from .limit import Kind, Limit
@@ -54,6 +54,7 @@ _JSON: Final = frozenset(
     )
 )
 """Endpoints that take JSON, whatever a client declares it to be."""
+_CUT_OFF: Final = frozenset(("client_gone", "shutdown"))
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
@@ -121,16 +122,17 @@ async def _fields(ex: Exchange) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def used(ex: Exchange) -> dict[Kind, int]:
+def used(ex: Exchange, end: End) -> dict[Kind, int]:
     """What a request has used; a kind that is not named was used as expected.
 
-    What was never sent counts for nothing, not even as a request. What an upstream refused, or did not
-    answer, counts as a request alone, unless it is known what it used.
+    What was never sent counts for nothing, not even as a request. What an upstream refused, or failed to
+    answer, counts as a request alone, unless it is known what it used. Who leaves before the answer does not
+    get anything back: the upstream may have made it, and leaving early must not be free.
     """
     use: dict[Kind, int] = {"in_flight": 0}
     if not ex.attempts:
         return use | {"requests": 0, "input_tokens": 0, "tokens": 0, "cost": 0}
-    if not _is_answered(ex.attempts[-1].outcome):
+    if not _is_answered(ex.attempts[-1].outcome) and end.reason not in _CUT_OFF:
         use |= {"input_tokens": 0, "tokens": 0, "cost": 0}
     known = [usage for usage in ex.get(USAGE) or () if usage.provenance != "none"]
     if known:

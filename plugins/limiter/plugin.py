@@ -20,6 +20,7 @@ from proxy.api import (
     Server,
     Slot,
 )
+from proxy.pricing.prompt import ENDPOINTS as ESTIMATED
 from proxy.pricing.values import Prices
 
 from .demand import NOTHING, counted, expected, model_of, used
@@ -28,7 +29,7 @@ from .headers import add_headers
 from .limit import Limit
 from .memory import BUCKETS, MemoryStore
 from .metrics import Metrics
-from .refusal import refusal, unpriced
+from .refusal import not_estimated, refusal, unpriced
 from .scope import SERVED_AT, USE, Plan, Scopes, loosely, model_key
 from .status import figure, listed, status, terms
 from .store import Ask, Hold
@@ -105,6 +106,9 @@ class Limiter(Plugin):
             return None
         model = await self._model(ex) if plan.by_model else None
         demand = await expected(ex) if plan.by_use else NOTHING
+        if demand is NOTHING and plan.means_use and loosely(request.endpoint) in ESTIMATED:
+            await request.json()  # says what is wrong with it, if that is all
+            return not_estimated()
         asks = plan.asks(ex[IDENTITY], model, demand)
         hold = ex[HELD] = Hold(ex.id, asks, plan.settles)  # before the store is asked: on_end must know
         priceless = _on_money(asks) if demand is not NOTHING and demand.cost is None else None
@@ -132,7 +136,7 @@ class Limiter(Plugin):
         """Settle what is held, however it ended."""
         hold = ex.get(HELD)
         if hold is not None and hold.held and (hold.settles or not ex.attempts):
-            await self._store.settle(hold, used(ex))
+            await self._store.settle(hold, used(ex, end))
 
     async def _decide(self, ex: Exchange, plan: Plan, model: str | None, hold: Hold, decide: Decide) -> None:
         """Ask; and if it is a bound that was too much, once more with the exact count."""

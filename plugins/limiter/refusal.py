@@ -35,6 +35,16 @@ def unpriced(limit: Limit) -> Reply:
     )
 
 
+def not_estimated() -> Reply:
+    """The 400 for what would pass by the limits on use: an upstream might understand it all the same."""
+    return Reply.error(
+        400,
+        "not_estimated",
+        "A limit counts what requests use, and this one cannot be estimated: send a JSON object, as "
+        "application/json, to the endpoint as it is documented, such as /v1/chat/completions.",
+    )
+
+
 def _in_vain(limit: Limit, amount: int) -> Reply:
     if limit.kind == "cost":
         error = WeirError(

@@ -43,12 +43,14 @@ KeyOf = Callable[[Identity], str]
 class Plan:
     """The limits that apply to requests of one kind, and what it takes to ask them."""
 
-    __slots__ = ("_limits", "by_model", "by_use", "settles")
+    __slots__ = ("_limits", "by_model", "by_use", "means_use", "settles")
 
     def __init__(self, limits: Sequence[Limit]) -> None:
         self._limits = [(limit, _KEYS[limit.per], _matcher(limit.models)) for limit in limits]
         self.by_model = any(limit.models or limit.per == "model" for limit in limits)
         self.by_use = any(limit.kind in USE for limit in limits)
+        self.means_use = any(limit.kind in USE and not limit.shadow for limit in limits)
+        """Whether what a request uses may be a reason to refuse it."""
         self.settles = any(limit.kind != "requests" for limit in limits)
         """Whether the end of a request changes anything, as long as the request went out at all."""
 

@@ -14,7 +14,7 @@ from proxy.pricing.prompt import ENDPOINTS, Prompt, quick, read
 from proxy.pricing.values import Model, Prices
 from proxy.pricing.vocabulary import VocabularyError
 
-from .count import Count
+from .count import Count, Counting
 from .dry_run import HEADER, dry_run, impossible, wanted
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ INLINE = 16 * 1024
 _BEGIN = 4
 """Bytes' worth of time that it takes to begin with a text."""
 THREADS = 2
-"""Prompts that are counted at a time off the loop; more of them wait."""
+"""Bodies of many parts that are read at a time off the loop; more of them wait. Counting has its own."""
 _COST = b"x-weir-estimated-cost-usd"
 _TOKENS = b"x-weir-estimated-input-tokens"
 _METHOD = b"x-weir-estimate-method"
@@ -52,12 +52,14 @@ class PreCost(Plugin):
         self._preload = preload
         self._prices: Prices | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._counting: Counting | None = None
         self._unusable: set[str] = set()
 
     async def start(self, server: Server) -> None:
         """See `Plugin.start`."""
         self._prices = server.prices
         self._threads = ThreadPoolExecutor(THREADS, "weir-precost")
+        self._counting = Counting()
         if self._preload:
             for encoding in tokens.COMMON:
                 await self._in_thread(self._usable, encoding)
@@ -66,6 +68,8 @@ class PreCost(Plugin):
         """See `Plugin.stop`."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._counting is not None:
+            self._counting.close()
 
     async def on_request(self, ex: Exchange) -> None:
         """Estimate, if there is something to."""
@@ -74,7 +78,7 @@ class PreCost(Plugin):
         is_json = True
         for name, value in request.headers.raw:
             if name == b"content-type":
-                is_json = is_json and _is_json(value)
+                is_json = is_json and _may_be_json(value)
             elif name == b"content-encoding":
                 is_json = is_json and value.lower() == b"identity"
             elif name == HEADER:
@@ -122,10 +126,11 @@ class PreCost(Plugin):
             if tokens.loaded(encoding) or await self._in_thread(self._usable, encoding):
                 counted = prompt.count()
         elif prompt.countable:
-            count = Count(partial(self._count, prompt), self._executor)
+            assert self._counting is not None  # noqa: S101 # requests come after the start
+            count = Count(partial(self._count, prompt), prompt.bound, self._counting)
             if dry:
                 exact = await count()
-                counted = exact if tokens.loaded(encoding) else None
+                counted = exact if count.counted and tokens.loaded(encoding) else None
         expected = prompt.bound if counted is None else counted
         model, tier, prices = prompt.model, prompt.service_tier, self._prices
         output = prompt.max_output_tokens
@@ -175,8 +180,6 @@ class PreCost(Plugin):
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
 
-def _is_json(content_type: bytes) -> bool:
-    if content_type == b"application/json":
-        return True
-    media_type = content_type.partition(b";")[0].strip().lower()
-    return media_type == b"application/json" or media_type.endswith(b"+json")
+def _may_be_json(content_type: bytes) -> bool:
+    """Upstreams take JSON for what it is, whatever it is declared to be; only forms are something else."""
+    return content_type == b"application/json" or not content_type.lower().lstrip().startswith(b"multipart/")

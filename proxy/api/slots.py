@@ -14,10 +14,12 @@ class Slot(Generic[T]):
     Two slots are the same only if they are the same object; the name is for messages.
     """
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "provider")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, provider: str = "") -> None:
+        """`provider` is the plugin that usually fills it, for messages."""
         self.name = name
+        self.provider = provider
 
     def __repr__(self) -> str:
         return f"Slot({self.name!r})"
@@ -50,9 +52,9 @@ class DryRun:
     body: dict[str, Any] = field(default_factory=dict)
 
 
-IDENTITY: Slot[Identity] = Slot("identity")
-ESTIMATE: Slot[Estimate] = Slot("estimate")
-USAGE: Slot[list[Usage]] = Slot("usage")
+IDENTITY: Slot[Identity] = Slot("identity", "auth")
+ESTIMATE: Slot[Estimate] = Slot("estimate", "precost")
+USAGE: Slot[list[Usage]] = Slot("usage", "annotate")
 """A list, since one realtime session has many."""
-COST: Slot[Cost] = Slot("cost")
-DRY_RUN: Slot[DryRun] = Slot("dry_run")
+COST: Slot[Cost] = Slot("cost", "annotate")
+DRY_RUN: Slot[DryRun] = Slot("dry_run", "precost")

@@ -17,6 +17,7 @@ from proxy.api.event import END_OF_EVENTS, Event
 from proxy.api.exchange import End, Exchange
 from proxy.api.plugin import Plugin
 from proxy.api.response import Reply
+from proxy.api.slots import Slot
 from proxy.core.flight import Flight
 from proxy.core.log import log, raised
 
@@ -286,8 +287,12 @@ def _problems(plugins: Sequence[Plugin]) -> Iterator[str]:
         for slot in plugin.requires:
             if slot not in provided:
                 where = "earlier in" if slot in everywhere else "into"
-                yield f"{plugin.name} needs {slot}: put its provider {where} the chain"
+                yield f"{plugin.name} needs {slot.name}: put {_provider(slot)} {where} the chain"
         for slot in plugin.reads_at_end:
             if slot not in everywhere:
-                yield f"{plugin.name} reads {slot} at the end: put its provider into the chain"
+                yield f"{plugin.name} reads {slot.name} at the end: put {_provider(slot)} into the chain"
         provided.update(plugin.provides)
+
+
+def _provider(slot: Slot[Any]) -> str:
+    return f"its provider ({slot.provider})" if slot.provider else "its provider"

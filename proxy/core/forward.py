@@ -74,6 +74,7 @@ class Setup:
         self.flights: set[Flight] = set()
         self.held = Held(settings.limits_http.hold_total)
         self.to_identity = chain.upto(IDENTITY)
+        self.dry_runs = any(DRY_RUN in plugin.provides for plugin in chain.plugins)
 
 
 class Forwarder:
@@ -206,6 +207,9 @@ class Trip:
         if reply is not None:
             await self._reply(reply)
             return
+        if b"x-weir-dry-run" in self._named and not self._setup.dry_runs:
+            # Sent all the same, it would cost what it was not meant to.
+            raise ClientError(400, "dry_run_not_possible", "There are no dry runs here: precost is not on.")
         source = self._body
         body = source.whole() if source.at_hand() else await source.outgoing()
         if body is None and ex.request.method not in _WITHOUT_BODY_METHODS:
@@ -308,6 +312,8 @@ class Trip:
         if self._hangs_up:
             pairs.append((b"connection", b"close"))
         response.started = True
+        if self._end is None:
+            self.flight.rest()  # a client that is slow to read is no slow upstream
         return pairs
 
     def _start(self, *, body_follows: bool = False) -> Awaitable[None]:

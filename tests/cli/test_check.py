@@ -158,7 +158,7 @@ def test_a_key_that_nothing_can_be_told_of(clean: Path, plugins: str, says: str)
         ("plugins: [auht]\n", ["weir.yaml:1", 'did you mean "auth"?']),
         ("plugins:\n  - use: auth\n    keys: [{key: weir-topsecret}]\n", ["user must be set"]),
         ("plugins:\n  - use: auth\n    kyes: []\n", ["weir.yaml:3", "kyes"]),
-        (f"plugins:\n  - use: {HERE}:Needs\n", ["weir.yaml", "needs Slot('identity')"]),
+        (f"plugins:\n  - use: {HERE}:Needs\n", ["weir.yaml", "needs identity"]),
         (
             "listen: :3006\nupstreams: [{base_url: 'https://up.test', api_key: sk-topsecret12345}]\n",
             ["allow_open"],

@@ -58,17 +58,17 @@ def test_what_is_required_must_come_before() -> None:
     Chain([Provides(), Requires()])
     with pytest.raises(ChainError) as found:
         Chain([Requires(), Provides()])
-    assert str(found.value) == ("requires needs Slot('identity'): put its provider earlier in the chain")
+    assert str(found.value) == "requires needs identity: put its provider (auth) earlier in the chain"
     with pytest.raises(ChainError) as found:
         Chain([Requires()])
-    assert str(found.value) == "requires needs Slot('identity'): put its provider into the chain"
+    assert str(found.value) == "requires needs identity: put its provider (auth) into the chain"
 
 
 def test_what_is_read_at_the_end_may_come_from_anywhere_in_the_chain() -> None:
     Chain([Reads(), ProvidesCost()])
     with pytest.raises(ChainError) as found:
         Chain([Reads()])
-    assert "reads reads Slot('cost') at the end" in str(found.value)
+    assert "reads reads cost at the end" in str(found.value)
 
 
 def test_all_that_is_missing_is_told() -> None:

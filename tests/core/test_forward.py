@@ -569,3 +569,10 @@ async def test_plugins_read_what_a_client_says_to_weir_and_the_upstream_does_not
     assert played.forwarded is not None
     assert "x-weir-wish" not in played.forwarded.headers
     assert played.forwarded.headers["x-mine"] == "2"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
+async def test_a_dry_run_that_nobody_could_make_is_not_sent(path: str) -> None:
+    played = await play([], post(path, {"model": "m"}, [("x-weir-dry-run", "true")]))
+    assert b'"dry_run_not_possible"' in played.body
+    assert (played.status, played.forwarded) == (400, None)

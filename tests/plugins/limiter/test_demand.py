@@ -14,6 +14,7 @@ from proxy.api import (
     Attempt,
     ClientError,
     Cost,
+    End,
     Estimate,
     Exchange,
     Headers,
@@ -21,6 +22,8 @@ from proxy.api import (
     Usage,
     WeirError,
 )
+
+COMPLETE = End("complete", "completed")
 
 
 class Body:
@@ -203,19 +206,32 @@ def ended(*outcomes: str) -> Exchange:
 
 
 def test_what_was_never_sent_was_not_used_at_all() -> None:
-    assert used(ended()) == {"requests": 0, "input_tokens": 0, "tokens": 0, "cost": 0, "in_flight": 0}
+    assert used(ended(), COMPLETE) == {
+        "requests": 0,
+        "input_tokens": 0,
+        "tokens": 0,
+        "cost": 0,
+        "in_flight": 0,
+    }
 
 
 @pytest.mark.parametrize(
     "outcomes", [("429",), ("400",), ("500",), ("cancelled",), ("upstream_connect_failed",), ("200", "503")]
 )
 def test_what_an_upstream_did_not_take_up_counts_as_a_request_alone(outcomes: tuple[str, ...]) -> None:
-    assert used(ended(*outcomes)) == {"input_tokens": 0, "tokens": 0, "cost": 0, "in_flight": 0}
+    assert used(ended(*outcomes), COMPLETE) == {"input_tokens": 0, "tokens": 0, "cost": 0, "in_flight": 0}
 
 
 @pytest.mark.parametrize("outcomes", [("200",), ("302",), ("503", "200")])
 def test_what_is_not_known_stays_as_expected(outcomes: tuple[str, ...]) -> None:
-    assert used(ended(*outcomes)) == {"in_flight": 0}
+    assert used(ended(*outcomes), COMPLETE) == {"in_flight": 0}
+
+
+@pytest.mark.parametrize("reason", ["client_gone", "shutdown"])
+def test_who_leaves_before_the_answer_gets_nothing_back(reason: Any) -> None:
+    assert used(ended("client_closed"), End(reason, "client_closed")) == {"in_flight": 0}
+    never_sent = used(ended(), End(reason, "client_closed"))
+    assert (never_sent["requests"], never_sent["cost"]) == (0, 0)
 
 
 def test_what_is_known_counts_whatever_the_outcome() -> None:
@@ -227,22 +243,22 @@ def test_what_is_known_counts_whatever_the_outcome() -> None:
             Usage(7000, 7000, provenance="none"),
         ]
         ex[COST] = Cost(Decimal("0.0000000015"))
-        assert used(ex) == {"input_tokens": 110, "tokens": 132, "cost": 2, "in_flight": 0}
+        assert used(ex, COMPLETE) == {"input_tokens": 110, "tokens": 132, "cost": 2, "in_flight": 0}
 
 
 def test_usage_of_no_known_origin_is_not_known() -> None:
     ex = ended("200")
     ex[USAGE] = [Usage(provenance="none")]
-    assert used(ex) == {"in_flight": 0}
+    assert used(ex, COMPLETE) == {"in_flight": 0}
     ex[USAGE] = []
-    assert used(ex) == {"in_flight": 0}
+    assert used(ex, COMPLETE) == {"in_flight": 0}
 
 
 def test_a_cost_that_is_only_bounded_is_charged_at_its_bound() -> None:
     ex = ended("200")
     ex[COST] = Cost(None, Decimal("0.1"), Decimal("0.2"))
-    assert used(ex)["cost"] == 200_000_000
+    assert used(ex, COMPLETE)["cost"] == 200_000_000
     ex[COST] = Cost(None)
-    assert "cost" not in used(ex)
+    assert "cost" not in used(ex, COMPLETE)
     ex[COST] = Cost(Decimal("-1"))
-    assert used(ex)["cost"] == 0
+    assert used(ex, COMPLETE)["cost"] == 0

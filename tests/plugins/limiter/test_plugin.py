@@ -43,6 +43,7 @@ __all__ = ["up"]  # a fixture
 
 ALICE = Identity("alice", "192.0.2.1")
 ASK = post("/v1/chat/completions", {"model": "gpt-4o", "max_tokens": 50})
+SPEAK = post("/v1/audio/speech", {"model": "tts-1", "input": "Hello"})
 CHUNK = b'data: {"choices":[]}\n\n'
 DONE = b"data: [DONE]\n\n"
 Entries = Sequence[dict[str, Any]]
@@ -394,15 +395,38 @@ async def test_who_has_no_tokens_left_can_still_look_around() -> None:
     plugin = limiter({"tokens": "100/hour"})
     await asked(plugin, given={ESTIMATE: Estimate(100, "tiktoken", 100, 0)})
     assert (await asked(plugin, given={ESTIMATE: Estimate(1, "tiktoken", 1, 0)})).status == 429
-    assert (await asked(plugin)).status == 429  # might use some
+    assert (await asked(plugin, SPEAK)).status == 429  # might use some
     assert (await asked(plugin, get("/v1/models"))).status == 200
 
 
 async def test_what_nobody_could_estimate_is_charged_by_what_it_used() -> None:
     plugin = limiter(*EVERYTHING)
     says = Says(usage=Usage(300, 100), cost=Cost(Decimal("0.5")))
-    assert (await asked(plugin, after=says)).status == 200
+    assert (await asked(plugin, SPEAK, after=says)).status == 200
     assert await left(plugin) == {**ONE_REQUEST, "input": 700, "tokens": 600, "cost": DOLLAR // 2}
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (ASK, "not_estimated"),
+        (post("/v1/chat%2Fcompletions", {"model": "gpt-4o"}), "not_estimated"),
+        (post("/v1//Chat/completions/", {"model": "gpt-4o"}), "not_estimated"),
+        (post("/v1/chat/completions", b"{"), "invalid_json"),
+        (post("/v1/chat/completions", b"{}", [("content-encoding", "gzip")]), "unsupported_encoding"),
+    ],
+)
+async def test_what_should_be_estimated_and_is_not_is_refused(sent: Sent, code: str) -> None:
+    plugin = limiter({"name": "t", "tokens": "1000/hour"}, {"name": "r", "requests": "5/hour"})
+    played = await asked(plugin, sent)
+    assert (played.status, played.json()["error"]["code"], played.forwarded) == (
+        400 if code != "unsupported_encoding" else 415,
+        code,
+        None,
+    )
+    assert await left(plugin) == {"t": 1000, "r": 5}
+    for watched in (limiter({"tokens": "1000/hour", "shadow": True}), limiter({"requests": "5/hour"})):
+        assert (await asked(watched, sent)).status == 200
 
 
 async def test_a_model_without_a_price_is_refused_where_money_is_counted() -> None:
@@ -459,7 +483,7 @@ async def test_a_bound_that_does_not_is_counted_once_and_asked_again() -> None:
 
 async def test_nothing_is_counted_for_a_request_that_is_refused_anyway() -> None:
     plugin, count = limiter({"name": "t", "tokens": "1000/second"}, {"requests": "1/hour"}), Counts(200)
-    await asked(plugin)
+    await asked(plugin, SPEAK)
     assert (await asked(plugin, given=count.bound(100))).status == 429
     assert count.calls == 0
 

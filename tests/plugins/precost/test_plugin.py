@@ -248,7 +248,6 @@ async def test_each_endpoint_with_a_prompt_is_estimated(path: str, body: Any, ex
         post(CHAT, b"[1, 2]"),
         post(CHAT, b"\x89PNG"),
         Sent(path=CHAT, headers=[("content-type", "multipart/form-data; boundary=x")], pieces=[b"--x--"]),
-        Sent(path=CHAT, headers=[("content-type", "text/plain")], pieces=[orjson.dumps(HELLO)]),
         Sent(
             path=CHAT,
             headers=[("content-type", "application/json"), ("content-encoding", "gzip")],
@@ -276,8 +275,17 @@ async def test_json_by_any_name_is_estimated(content_type: str) -> None:
     assert told(await play([PreCost()], nameless))[0] == "9"
 
 
-async def test_a_body_that_is_no_json_is_streamed_through_however_long() -> None:
-    upload = Sent(path=CHAT, headers=[("content-type", "audio/wav")], pieces=[b"x" * 1000] * 50)
+async def test_json_is_json_whatever_it_is_declared_to_be() -> None:
+    for declared in ([("content-type", "text/plain")], []):
+        played = await play(
+            [PreCost()], Sent(path=CHAT, headers=declared, pieces=[orjson.dumps(HELLO)]), server=server()
+        )
+        assert played.ex[ESTIMATE].input_tokens is not None
+
+
+async def test_a_form_is_streamed_through_however_long() -> None:
+    declared = [("content-type", "Multipart/form-data; boundary=x")]
+    upload = Sent(path=CHAT, headers=declared, pieces=[b"x" * 1000] * 50)
     played = await play([PreCost()], upload, settings={"limits_http": {"json_body": "1KiB"}})
     assert played.forwarded is not None
     assert played.forwarded.body == b"x" * 50_000
