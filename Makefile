@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit check format lock pricing clean
+.PHONY: help run demo test unit check format lock pricing docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ lock: ## make requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group dev -o requirements/dev.txt
 	printf 'hatchling>=1.27\neditables>=0.5\n' | $(LOCK) --no-annotate - -o requirements/build.txt
+
+docs: $(VENV)/.dev ## build the documentation as a site, strictly (build/site/index.html)
+	$(BIN)/python scripts/gather_pages.py build/pages
+	$(BIN)/zensical build --strict --clean
+	@rm -rf .cache
+	@echo "open build/site/index.html, or: $(PYTHON) -m http.server -d build/site" >&2
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

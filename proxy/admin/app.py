@@ -1,4 +1,4 @@
-"""The management port: health for probes, metrics, and what plugins add.
+"""The management port: health for probes, metrics, the OpenAPI document, and what plugins add.
 
 Health and metrics are open; the rest needs `WEIR_MANAGEMENT_TOKEN`. Without a token a port that can be
 reached from outside serves health and metrics alone.
@@ -13,8 +13,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from proxy.admin.openapi import document
 from proxy.api.errors import ClientError
 from proxy.core.app import App, management_routes
 from proxy.core.chain import Chain
@@ -72,8 +73,19 @@ class _Management:
             return
         if self._chain is not self._weir.chain:
             self._chain = self._weir.chain
-            self._app = Starlette(routes=[*self._own, *management_routes(self._chain)])
+            self._app = Starlette(routes=self._routes(self._chain))
         await self._app(scope, receive, send)
+
+    def _routes(self, chain: Chain) -> list[BaseRoute]:
+        """Ours first, then those of the plugins; the document of them is written once for a chain."""
+        added = management_routes(chain)
+        data = [route for plugin in chain.plugins for route in plugin.routes()]
+        written = orjson.dumps(document(self._weir.settings, data, added))
+
+        async def openapi(_: Request) -> Response:
+            return Response(written, media_type="application/json")
+
+        return [*self._own, Route("/openapi.json", openapi), *added]
 
     def _admits(self, scope: Any) -> bool:
         if self._token is None:
