@@ -6,6 +6,7 @@ differ from run to run, and find what is new.
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,20 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("here", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+_WITH_PROCESSES = [
+    Path(__file__).parent / name
+    for name in ("e2e", "faults", "scripts", "admin/test_openapi.py", "cli/test_plugin.py", "test_site.py")
+]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts processes is `slow`, all of it: `make unit` is for between two edits."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in _WITH_PROCESSES):
+            item.add_marker("slow")
 
 
 @pytest.hookimpl(wrapper=True)

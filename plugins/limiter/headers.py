@@ -34,7 +34,7 @@ def add_headers(headers: Headers, hold: Hold) -> None:
     if not closest:
         return
     raw = [
-        (b"x-upstream-" + name[2:] if name[:12] == _THEIRS else name, value) for name, value in headers.raw
+        pair if pair[0][:12] != _THEIRS else (b"x-upstream-" + pair[0][2:], pair[1]) for pair in headers.raw
     ]
     for (limit_name, remaining_name, reset_name), (remaining, minus_reset, burst) in closest.items():
         raw.append((limit_name, b"%d" % burst))
