@@ -434,9 +434,6 @@ class Trip:
         """Close the answer, run every `on_end`, log: once."""
         if self._end is not None:
             return
-        if self._answer is None and not self._run.ends:
-            self._finish_at_once(end)
-            return
         self._end = end
         self.flight.begin_ending()
         self._stop_watching()

@@ -102,13 +102,8 @@ class Table:
         at: float | None = None,
     ) -> Cost:
         """What a usage costs, exactly. See `Prices.cost`; `Cost.flags` has what was assumed or is missing."""
-        served = usage.model
-        _, tariff, name, flags = self._chosen(
-            served if served is None or len(served) <= LONGEST else None,
-            model if model is None or len(model) <= LONGEST else None,
-            upstream,
-            SERVED.get(usage.service_tier, UNKNOWN),
-        )
+        tier = SERVED.get(usage.service_tier, UNKNOWN)
+        _, tariff, name, flags = self._chosen(_bounded(usage.model), _bounded(model), upstream, tier)
         provenance, version = usage.provenance, self._version
         amount = usage.reported_cost
         if amount is not None and self._catalogue(upstream).trusts(amount):
