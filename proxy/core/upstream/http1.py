@@ -20,7 +20,7 @@ from proxy.api.errors import UpstreamError, WeirError
 from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import NEVER, Deadlines
 from proxy.core.headers import LOWERED, Pairs
-from proxy.core.upstream import Answer, Clock, Outgoing, Upload, errors
+from proxy.core.upstream import Answer, Clock, Outgoing, Upload, errors, tls
 
 BUFFER = 64 * 1024
 """Bytes that are read at once, into one buffer for all connections of a pool."""
@@ -554,15 +554,8 @@ class Pool:
 
 
 def _tls(settings: UpstreamSettings) -> ssl.SSLContext:
-    """Verified against the system's authorities or `tls.ca`, with a client certificate if one is set."""
-    tls = settings.tls
-    context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
+    context = tls.context(settings)
     context.set_alpn_protocols(["http/1.1"])
-    if tls.cert is not None:
-        context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
     return context
 
 

@@ -11,7 +11,7 @@ import httpcore2
 from proxy.api.errors import WeirError
 from proxy.core.config import UpstreamSettings
 from proxy.core.settings.values import read_authority
-from proxy.core.upstream import Answer, Clock, Outgoing, errors
+from proxy.core.upstream import Answer, Clock, Outgoing, errors, tls
 from proxy.core.upstream.httpx2.answer import Httpx2Answer
 from proxy.core.upstream.httpx2.attempt import Attempt
 from proxy.core.upstream.httpx2.link import MAX_STREAMS, Pool
@@ -19,18 +19,6 @@ from proxy.core.upstream.httpx2.wire import Network
 
 CLOSE_LIMIT = 5.0
 """Seconds that what goes on in the background may take before connections are cut."""
-
-
-def _tls(settings: UpstreamSettings) -> ssl.SSLContext:
-    """Verified against the system's authorities or `tls.ca`, with a client certificate if one is set."""
-    tls = settings.tls
-    context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
-    if tls.cert is not None:
-        context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _proxy(url: str) -> httpcore2.Proxy:
@@ -69,7 +57,7 @@ class Httpx2Upstream:
         self._server_name = settings.tls.server_name or host
         self._pool = Pool(
             self,
-            ssl_context=_tls(settings) if settings.scheme == "https" else None,
+            ssl_context=tls.context(settings) if settings.scheme == "https" else None,
             proxy=proxy,
             max_connections=settings.pool.max,
             keepalive_expiry=settings.pool.idle,
