@@ -53,13 +53,14 @@ format: $(VENV)/.dev ## mend formatting and what lint can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-LOCK := uv pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 pricing: $(VENV)/.dev ## compile pricing.yaml into the package
 	$(BIN)/python scripts/update_pricing.py pack
 
+LOCK := uv pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 lock: ## make requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group dev -o requirements/dev.txt
+	printf 'langchain-openai>=1.1\nllama-index-llms-openai-like>=0.5\n' | $(LOCK) --no-annotate - -o requirements/clients.txt
 	printf 'hatchling>=1.27\neditables>=0.5\n' | $(LOCK) --no-annotate - -o requirements/build.txt
 
 docs: $(VENV)/.dev ## build the documentation as a site, strictly (build/site/index.html)
