@@ -60,8 +60,11 @@ def read(endpoint: str, data: Any) -> Usage | None:
     usage = data.get("usage")
     if not isinstance(usage, dict):
         return None
-    total_in = _first(usage, "prompt_tokens", "input_tokens")
-    total_out = _first(usage, "completion_tokens", "output_tokens")
+    total_in, total_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if type(total_in) is not int or not 0 <= total_in <= MOST_TOKENS:
+        total_in = _first(usage, "prompt_tokens", "input_tokens")
+    if type(total_out) is not int or not 0 <= total_out <= MOST_TOKENS:
+        total_out = _first(usage, "completion_tokens", "output_tokens")
     seconds = _number(usage["seconds"]) if "seconds" in usage else None
     if total_in is None and total_out is None and seconds is None:
         return None  # another provider's own shape, or nothing at all: no usage is not a usage of 0
@@ -69,27 +72,35 @@ def read(endpoint: str, data: Any) -> Usage | None:
         return None  # Anthropic's own shape, whose input leaves out what the cache had
     total_in, total_out = total_in or 0, total_out or 0
 
-    ins = _details(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
-    outs = _details(usage, "completion_tokens_details", "output_tokens_details", "output_token_details")
-    cached = _first(ins, "cached_tokens")
-    if cached is None:
-        cached = _first(usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
+    ins = usage.get("prompt_tokens_details")
+    if not isinstance(ins, dict):
+        ins = _details(usage, "input_tokens_details", "input_token_details")
+    outs = usage.get("completion_tokens_details")
+    if not isinstance(outs, dict):
+        outs = _details(usage, "output_tokens_details", "output_token_details")
+    cached = ins.get("cached_tokens")
+    if type(cached) is not int or cached < 0:
+        cached = _first(ins, "cached_tokens")
+        if cached is None:
+            cached = _first(usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
     cached = min(cached, total_in) if cached else 0
     parts: dict[str, Any] = {}
     if any(ins.values()):
-        parts |= _input_parts(ins, total_in, cached)
+        parts = _input_parts(ins, total_in, cached)
     if any(outs.values()):
         parts |= _output_parts(outs, total_out)
     elif not outs and endpoint.startswith("images/"):
         parts["image_output_tokens"] = total_out
+    if seconds is not None or "tool_usage" in data or "svg_usage" in data:
+        parts["other_units"] = _other_units(data, seconds)
+    if "cost" in usage:
+        parts["reported_cost"] = _reported(usage)
     return Usage(
-        input_tokens=total_in,
-        output_tokens=total_out,
-        cached_tokens=cached,
+        total_in,
+        total_out,
+        cached,
         model=_name(data.get("model")),
         service_tier=_name(data.get("service_tier")),
-        other_units=_other_units(data, seconds),
-        reported_cost=_reported(usage) if "cost" in usage else None,
         **parts,
     )
 

@@ -6,13 +6,23 @@ Money is `Decimal` US dollars, tokens are integers, and every figure says where 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar, dataclass_transform
+
+C = TypeVar("C")
 
 Provenance = Literal["measured", "estimated", "bounded", "none"]
 """Where a figure comes from: the upstream's usage, our own count, an upper bound, or nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def _value(cls: type[C]) -> type[C]:
+    """A dataclass that type checkers hold to be frozen, and nothing else does: each request makes three of
+    these, and setting the fields of one that is frozen takes three times as long (4.4 µs for a `Usage`
+    instead of 1.3 µs)."""
+    return dataclass(slots=True)(cls)
+
+
+@_value
 class Usage:
     """Tokens of one answer by kind.
 
@@ -45,7 +55,7 @@ class Usage:
     """US dollars that the upstream says it charged, exactly as it wrote them."""
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class Estimate:
     """What a request may use, known before it is sent.
 
@@ -69,7 +79,7 @@ class Estimate:
         return self.input_bound if self.count is None else await self.count()
 
 
-@dataclass(frozen=True, slots=True)
+@_value
 class Cost:
     """What an answer cost, in US dollars. `amount` is None for a model without a price, never 0.
 
