@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from proxy.api import DRY_RUN, ESTIMATE, ClientError, Estimate, Exchange, Plugin, Server
 from proxy.pricing import tokens
@@ -97,7 +97,20 @@ class PreCost(Plugin):
             else:
                 prompt = await self._in_thread(read, request.endpoint, body, known)
             if prompt is not None:
-                await self._estimate(ex, prompt, known, dry=dry)
+                counted: int | None = None
+                count: Count | None = None
+                if prompt.size + _BEGIN * len(prompt.texts) <= INLINE:
+                    if tokens.loaded(prompt.encoding) or await self._in_thread(self._usable, prompt.encoding):
+                        counted = prompt.count()
+                elif prompt.countable:
+                    assert self._counting is not None  # noqa: S101 # requests come after the start
+                    count = Count(partial(self._count, prompt), prompt.bound, self._counting)
+                    if dry:
+                        exact = await count()
+                        counted = exact if count.counted and tokens.loaded(prompt.encoding) else None
+                estimate = ex[ESTIMATE] = self._estimate(prompt, known, counted, count)
+                if dry:
+                    ex[DRY_RUN] = dry_run(prompt, estimate, self._input_cost(prompt, estimate))
                 return
         if dry:
             raise impossible()
@@ -118,44 +131,35 @@ class PreCost(Plugin):
         model = body.get("model") if isinstance(body, dict) else None
         return self._prices.model(model) if self._prices is not None and isinstance(model, str) else None
 
-    async def _estimate(self, ex: Exchange, prompt: Prompt, known: Model | None, *, dry: bool) -> None:
-        encoding = prompt.encoding
-        counted: int | None = None
-        count: Count | None = None
-        if prompt.size + _BEGIN * len(prompt.texts) <= INLINE:
-            if tokens.loaded(encoding) or await self._in_thread(self._usable, encoding):
-                counted = prompt.count()
-        elif prompt.countable:
-            assert self._counting is not None  # noqa: S101 # requests come after the start
-            count = Count(partial(self._count, prompt), prompt.bound, self._counting)
-            if dry:
-                exact = await count()
-                counted = exact if count.counted and tokens.loaded(encoding) else None
-        expected = prompt.bound if counted is None else counted
-        model, tier, prices = prompt.model, prompt.service_tier, self._prices
+    def _estimate(
+        self, prompt: Prompt, known: Model | None, counted: int | None, count: Count | None
+    ) -> Estimate:
         output = prompt.max_output_tokens
         if output is None and known is not None:
             output = known.max_output_tokens
         if output is not None:
             output *= prompt.choices
+        bound, model, prices = prompt.bound, prompt.model, self._prices
         cost: Decimal | None = None
         if prices is not None and model is not None:
-            cost = prices.max_cost(model, input_tokens=expected, output_tokens=output, service_tier=tier)
-        estimate = Estimate(
-            prompt.bound,
-            "upper_bound" if counted is None else "tiktoken",
-            counted,
-            output,
-            cost,
-            count,
-            model,
+            cost = prices.max_cost(
+                model,
+                input_tokens=bound if counted is None else counted,
+                output_tokens=output,
+                service_tier=prompt.service_tier,
+            )
+        method: Literal["tiktoken", "upper_bound"] = "upper_bound" if counted is None else "tiktoken"
+        return Estimate(bound, method, counted, output, cost, count, model)
+
+    def _input_cost(self, prompt: Prompt, estimate: Estimate) -> Decimal | None:
+        counted = estimate.input_tokens
+        if self._prices is None or prompt.model is None:
+            return None
+        return self._prices.input_cost(
+            prompt.model,
+            input_tokens=prompt.bound if counted is None else counted,
+            service_tier=prompt.service_tier,
         )
-        ex[ESTIMATE] = estimate
-        if dry:
-            input_cost: Decimal | None = None
-            if prices is not None and model is not None:
-                input_cost = prices.input_cost(model, input_tokens=expected, service_tier=tier)
-            ex[DRY_RUN] = dry_run(prompt, estimate, input_cost)
 
     def _count(self, prompt: Prompt) -> int:
         return prompt.count() if self._usable(prompt.encoding) else prompt.bound

@@ -35,7 +35,7 @@ class Headers:
 
     def get(self, name: str | bytes) -> str | None:
         """The first value of a field, or None."""
-        want = _name(name)
+        want = name.lower() if isinstance(name, bytes) else _name(name)
         for key, value in self.raw:
             if key == want:
                 return value.decode("latin-1")

@@ -76,13 +76,13 @@ class Request:
         `set_body`, on bytes: parsing and writing JSON again loses 2^64 and duplicate keys.
         """
         if self._json is _UNPARSED:
-            encoding = self.headers.get("content-encoding")
+            encoding = self.headers.get(b"content-encoding")
             if encoding is not None and encoding.lower() != "identity":
                 raise ClientError(
                     415, "unsupported_encoding", "Send the request body without Content-Encoding."
                 )
             try:
-                self._json = orjson.loads(await self.read())
+                self._json = orjson.loads(await self._body.read())
             except orjson.JSONDecodeError as error:
                 # orjson's message names the place and quotes nothing of the body.
                 raise ClientError(400, "invalid_json", f"The request body is not JSON: {error}.") from None

@@ -85,7 +85,7 @@ class Delivery:
         answer: Answer,
         send: Send,
         start: Start,
-        send_whole: Callable[[bytes], Awaitable[None] | None],
+        send_whole: Callable[[bytes], Awaitable[None]],
         finish: Callable[[], Awaitable[None]],
         setup: Bounds,
     ) -> None:
@@ -194,11 +194,9 @@ class Delivery:
         answer, held = self._answer, self._setup.held
         pieces: list[bytes] = []
         size = 0
-        piece = answer.whole()
         try:
             while True:
-                if piece is None:
-                    piece = await self._read()
+                piece = await self._read()
                 pieces.append(piece)
                 fits = size + len(piece) <= limit and held.take(len(piece))
                 if not fits:
@@ -206,9 +204,8 @@ class Delivery:
                 size += len(piece)
                 if answer.complete:
                     break
-                piece = None
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            await (self._held_whole(body, encoding) if fits else self._release(body, encoding))
+            await (self._held_whole(body, encoding) if fits else self.release(body, encoding))
         finally:
             held.free(size)
 
@@ -225,11 +222,9 @@ class Delivery:
         timeline = self._ex.timeline
         timeline.first_byte = timeline.last_byte = monotonic_ns()
         await self._finish()
-        sending = self._send_whole(body)
-        if sending is not None:
-            await sending
+        await self._send_whole(body)
 
-    async def _release(self, piece: bytes, encoding: str) -> None:
+    async def release(self, piece: bytes, encoding: str) -> None:
         """Too large to hold: what came goes out, and the rest as it comes, unless it must not unchanged.
 
         Plugins that only look still see it, once it is whole.

@@ -10,7 +10,7 @@ runs, one line is logged. Only then does the client get the last bytes.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from email.utils import formatdate
 from itertools import count
 from time import monotonic_ns
@@ -25,6 +25,7 @@ from proxy.api.errors import (
     UpstreamError,
     WeirError,
 )
+from proxy.api.event import Event
 from proxy.api.exchange import End, Exchange, Reason
 from proxy.api.headers import Headers
 from proxy.api.request import Request
@@ -48,6 +49,17 @@ _WITHOUT_BODY_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 
 
 COMPLETED = End("complete", "completed")
+
+
+class _Done:
+    """Something to await that is done."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
 
 
 class ResponseAborted(Exception):
@@ -230,24 +242,63 @@ class Trip:
         self._responding = True
         if run.responds:
             await run.response()
-        if not response.is_stream and not run.ends and not (response.is_json and run.sees_events):
-            whole = answer.whole()
-            if whole is not None:
-                await answer.close()
-                self._answer = None
-                timeline = ex.timeline
-                timeline.last_byte = monotonic_ns()
-                if whole:
-                    timeline.first_byte = timeline.last_byte
-                sending = self._send_whole(whole)
-                if sending is not None:
-                    await sending
-                self._finish_at_once(COMPLETED)
-                return
-        delivery = self._delivery = Delivery(
-            ex, self.flight, run, answer, self._send, self._start, self._send_whole, self._complete, setup
+        if not response.is_stream and response.rewriting is None:
+            seen = response.is_json and run.sees_events
+            if not seen or (response.held_limit and b"content-encoding" not in response.headers):
+                body = answer.whole()
+                if body is not None:
+                    self._answer = None
+                    await self._pass_whole(answer, body, seen=seen)
+                    return
+        await self._delivery_of(answer).deliver()
+
+    def _delivery_of(self, answer: Answer) -> Delivery:
+        setup = self._setup
+        self._delivery = Delivery(
+            self.ex,
+            self.flight,
+            self._run,
+            answer,
+            self._send,
+            self._start,
+            self._send_whole,
+            self._complete,
+            setup,
         )
-        await delivery.deliver()
+        return self._delivery
+
+    async def _pass_whole(self, answer: Answer, body: bytes, *, seen: bool) -> None:
+        """Give the client an answer that had come whole with its head, as most do.
+
+        The same as by `Delivery`, in one step. `seen`: it is JSON, and plugins wait for it.
+        """
+        ex, run = self.ex, self._run
+        size = 0
+        if seen and body:
+            held = self._setup.held
+            if len(body) > ex.response.held_limit or not held.take(len(body)):
+                await self._delivery_of(answer).release(body, "")
+                return
+            size = len(body)
+        try:
+            if size:
+                out = b"".join([event.raw for event in run.events([Event(body, "json")])])
+                if out != body:
+                    body = out
+                    ex.response.headers[b"content-length"] = b"%d" % len(body)
+            timeline = ex.timeline
+            timeline.last_byte = monotonic_ns()
+            if body:
+                timeline.first_byte = timeline.last_byte
+            if run.ends:
+                await self._finish(COMPLETED)
+                await self._send_whole(body)
+            else:
+                await self._send_whole(body)
+                self._finish_at_once(COMPLETED)
+        finally:
+            if size:
+                held.free(size)
 
     async def _local(self, app: Any) -> None:
         """A route of our own: `app` is ASGI; headers, hooks and the end are those of every exchange."""
@@ -323,12 +374,12 @@ class Trip:
             message["weir.body_follows"] = True
         return self._send(message)
 
-    def _send_whole(self, body: bytes) -> Awaitable[None] | None:
-        """Send head and body; None when that was done at once, which our own server can."""
+    def _send_whole(self, body: bytes) -> Awaitable[None]:
+        """Send head and body; there is nothing to await when that was done at once, as our own server can."""
         client = self._client
         pairs = self._head()
         if client is not None and client.answer(self.ex.response.status, pairs, body):
-            return None
+            return _DONE
         return self._send_both(pairs, body)
 
     async def _send_both(self, pairs: headers.Pairs, body: bytes) -> None:
@@ -357,9 +408,7 @@ class Trip:
             if reply.status not in (204, 304):
                 self.ex.response.headers[b"content-length"] = b"%d" % len(reply.body)
             await self._finish(end)
-            sending = self._send_whole(reply.body)
-            if sending is not None:
-                await sending
+            await self._send_whole(reply.body)
             return
         await self._start(body_follows=True)
         for piece in reply.events:

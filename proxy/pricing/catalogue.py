@@ -2,6 +2,7 @@
 
 import time
 from decimal import Decimal
+from typing import Final
 
 from .names import spellings
 from .rates import EXACT
@@ -9,11 +10,13 @@ from .schema import Document, ModelEntry, PriceEntry, Row, UpstreamEntry
 from .tariff import Tariff, beginning
 from .values import Model
 
+_NEVER: Final = float("inf")
+
 
 class Offer:
     """A model as one upstream sells it; what it is asked for is made once and kept."""
 
-    __slots__ = ("_factor", "_models", "_tariffs", "_tools", "entry")
+    __slots__ = ("_factor", "_model", "_models", "_tariffs", "_tools", "_until", "entry")
 
     def __init__(self, entry: ModelEntry, tools: Row, factor: Decimal) -> None:
         self.entry = entry
@@ -21,6 +24,8 @@ class Offer:
         self._factor = factor
         self._tariffs: dict[str, Tariff] = {}
         self._models: dict[int, Model] = {}
+        self._model: Model | None = None
+        self._until = 0.0
 
     def tariff(self, tier: str) -> Tariff:
         """The tariff at a tier; see `Tariff`."""
@@ -31,6 +36,8 @@ class Offer:
     def model(self) -> Model:
         """The model, with today's prices."""
         now = time.time()
+        if self._model is not None and now < self._until:
+            return self._model
         index = max((i for i, each in enumerate(self.entry.prices) if beginning(each) <= now), default=-1)
         if (model := self._models.get(index)) is None:
             entry = self.entry
@@ -42,6 +49,8 @@ class Offer:
                 entry.max_output_tokens,
                 _listed(entry.prices[index], self._factor) if index >= 0 else {},
             )
+        self._until = min((at for each in self.entry.prices if (at := beginning(each)) > now), default=_NEVER)
+        self._model = model
         return model
 
 

@@ -5,7 +5,7 @@ cost. Only the end of a sum is made a `Decimal`.
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
 from .values import Usage
@@ -32,6 +32,7 @@ CACHES: Final = (
 """Which units a token of input may be, depending on what a cache had of it or took."""
 
 CLAMPED: Final = "usage_clamped"
+_PICO: Final = -12
 PICODOLLAR: Final = Decimal("1e-12")
 MILLION: Final = 6
 """As a power of ten."""
@@ -39,7 +40,6 @@ MILLION: Final = 6
 EXACT: Final = Context(prec=200, traps=[Inexact, InvalidOperation])
 """Wide enough for any sum of a table's figures; what would have to be rounded raises instead."""
 _scaleb, _normalize = EXACT.scaleb, EXACT.normalize  # looking them up takes as long as they do
-_UP: Final = Context(prec=200, rounding=ROUND_CEILING, traps=[InvalidOperation])
 
 
 def partition(usage: Usage) -> tuple[dict[str, int], bool]:
@@ -178,7 +178,7 @@ class Rates:
 class Ceiling:
     """The dearest that tokens can be under any of some rows, whatever they are."""
 
-    __slots__ = ("_input", "_output", "_scale")
+    __slots__ = ("_finer", "_input", "_output", "_scale")
 
     def __init__(self, rows: Sequence[Rates]) -> None:
         sides = {
@@ -188,6 +188,7 @@ class Ceiling:
         known = {name: EXACT.scaleb(rate, MILLION) for name, rate in sides.items() if rate is not None}
         rates, self._scale = _whole(known)
         self._input, self._output = rates.get("input"), rates.get("output")
+        self._finer = 10 ** max(_PICO - self._scale, 0)
 
     @property
     def has_output(self) -> bool:
@@ -199,7 +200,10 @@ class Ceiling:
         if self._input is None:
             return None
         total = max(input_tokens, 0) * self._input + max(output_tokens, 0) * (self._output or 0)
-        return _UP.normalize(_UP.quantize(EXACT.scaleb(total, self._scale), PICODOLLAR))
+        finer = self._finer
+        if finer == 1:
+            return _amount(total, self._scale)
+        return _amount(-(-total // finer), _PICO)
 
 
 def _completed(row: Mapping[str, Decimal], reads_images: bool) -> dict[str, Decimal]:

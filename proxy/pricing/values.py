@@ -15,14 +15,14 @@ Provenance = Literal["measured", "estimated", "bounded", "none"]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def _value(cls: type[C]) -> type[C]:
+def value_type(cls: type[C]) -> type[C]:
     """A dataclass that type checkers hold to be frozen, and nothing else does: each request makes three of
     these, and setting the fields of one that is frozen takes three times as long (4.4 µs for a `Usage`
     instead of 1.3 µs)."""
     return dataclass(slots=True)(cls)
 
 
-@_value
+@value_type
 class Usage:
     """Tokens of one answer by kind.
 
@@ -55,7 +55,7 @@ class Usage:
     """US dollars that the upstream says it charged, exactly as it wrote them."""
 
 
-@_value
+@value_type
 class Estimate:
     """What a request may use, known before it is sent.
 
@@ -79,7 +79,7 @@ class Estimate:
         return self.input_bound if self.count is None else await self.count()
 
 
-@_value
+@value_type
 class Cost:
     """What an answer cost, in US dollars. `amount` is None for a model without a price, never 0.
 

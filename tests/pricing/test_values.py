@@ -1,10 +1,11 @@
 """The values that travel."""
 
 from decimal import Decimal
+from pathlib import Path
 
-import pytest
+import mypy.api
 
-from proxy.pricing.values import Cost, Estimate, Usage
+from proxy.pricing.values import Cost, Estimate
 
 
 async def test_an_estimate_that_was_counted_is_not_counted_again() -> None:
@@ -30,8 +31,9 @@ def test_an_unpriced_cost_is_none_and_not_zero() -> None:
     assert Cost(None) != Cost(Decimal(0))
 
 
-def test_values_cannot_be_changed() -> None:
-    usage = Usage(input_tokens=3)
-    with pytest.raises(AttributeError):
-        usage.input_tokens = 4  # type: ignore[misc]
-    assert usage.provenance == "measured"
+def test_type_checkers_hold_values_to_be_frozen(tmp_path: Path) -> None:
+    script = tmp_path / "changes.py"
+    script.write_text("from proxy.pricing.values import Usage\n\nUsage(input_tokens=3).input_tokens = 4\n")
+    found, _, status = mypy.api.run(["--config-file=", str(script)])
+    assert status == 1
+    assert 'Property "input_tokens" defined in "Usage" is read-only' in found

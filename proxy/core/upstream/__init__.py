@@ -49,7 +49,8 @@ class Outgoing:
 
 
 class Answer(Protocol):
-    """An upstream's answer: its head has come, its body is to be read. Close it exactly once, always."""
+    """An upstream's answer: its head has come, its body is to be read. Close it exactly once, always,
+    unless it was taken whole."""
 
     status: int
     headers: Pairs
@@ -62,7 +63,8 @@ class Answer(Protocol):
         """Whether `read` has something to give without waiting."""
 
     def whole(self) -> bytes | None:
-        """The whole body, if all of it is here and none was read yet, and None otherwise."""
+        """The whole body, if all of it is here and none was read yet, and None otherwise. It closes the
+        answer: do not close it again."""
 
     async def read(self) -> bytes:
         """The next bytes, as they come; b"" only at the end. Raises `UpstreamError` if it breaks."""

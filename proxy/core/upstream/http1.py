@@ -181,6 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         parts = self._parts
         self._parts = []
         self.complete = True
+        self.release()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read(self) -> bytes:
