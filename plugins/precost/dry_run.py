@@ -24,8 +24,8 @@ def impossible() -> ClientError:
     return ClientError(
         400,
         "dry_run_not_possible",
-        "A dry run takes a POST of a JSON object to chat/completions, responses, completions, embeddings or "
-        "images/generations.",
+        "A dry run takes a POST of a JSON object to chat/completions, responses, responses/compact, "
+        "completions, embeddings, images/generations, images/edits or audio/speech.",
     )
 
 

@@ -10,17 +10,31 @@ from typing import Any, Literal, TypeVar
 
 from proxy.api import DRY_RUN, ESTIMATE, ClientError, Estimate, Exchange, Plugin, Server
 from proxy.pricing import tokens
-from proxy.pricing.prompt import ENDPOINTS, Prompt, quick, read
+from proxy.pricing.endpoints import operation
+from proxy.pricing.prompt import (
+    ENDPOINTS,
+    FORMS,
+    Prompt,
+    max_cost,
+    max_output,
+    quick,
+    read,
+    read_form,
+    read_upload,
+)
 from proxy.pricing.values import Model, Prices
 from proxy.pricing.vocabulary import VocabularyError
 
 from .count import Count, Counting
 from .dry_run import HEADER, dry_run, impossible, wanted
+from .unknown import unknown_model
 
 T = TypeVar("T")
 
 INLINE = 16 * 1024
 """UTF-8 bytes of text that are counted on the event loop: 1 ms of prose, 6 ms at worst."""
+PEEK = 64 * 1024
+"""Bytes of a form that are looked at before it streams through."""
 _BEGIN = 4
 """Bytes' worth of time that it takes to begin with a text."""
 THREADS = 2
@@ -32,7 +46,10 @@ log = logging.getLogger("weir.precost")
 
 
 class PreCost(Plugin):
-    """Fills ESTIMATE for a POST of JSON to an endpoint whose prompt is counted; no other body is read.
+    """Fills ESTIMATE for a POST of JSON to an endpoint whose prompt is counted, and of a form with files, as
+    far as its first bytes tell. No other body is read.
+
+    Where the price table says to reject models that it does not know, such a request is refused with 404.
 
     A text up to `INLINE` is counted at once. Of a longer one ESTIMATE has the upper bound, and `exact()`
     counts it in a thread. Every answer of such a request has `x-weir-estimated-input-tokens`,
@@ -76,14 +93,22 @@ class PreCost(Plugin):
         request = ex.request
         dry = False
         is_json = True
+        content_type = b""
         for name, value in request.headers.raw:
             if name == b"content-type":
                 is_json = is_json and _may_be_json(value)
+                content_type = value
             elif name == b"content-encoding":
                 is_json = is_json and value.lower() == b"identity"
             elif name == HEADER:
                 dry = wanted(value) or dry
-        if is_json and request.method == "POST" and request.endpoint in ENDPOINTS:
+        endpoint, deployment = operation(request.endpoint)
+        if endpoint in FORMS and request.method == "POST" and b"json" not in content_type:
+            if dry:
+                raise impossible()
+            await self._upload(ex, endpoint, content_type, deployment)
+            return
+        if is_json and request.method == "POST" and (endpoint in ENDPOINTS or endpoint in FORMS):
             try:
                 raw = await request.read()
                 body = await request.json()
@@ -91,26 +116,15 @@ class PreCost(Plugin):
                 if dry or error.code != "invalid_json":
                     raise
                 return  # the upstream will say what it thinks of it
-            known = self._known(body)
+            if deployment is not None and isinstance(body, dict) and not isinstance(body.get("model"), str):
+                body = {**body, "model": deployment}
+            known = self._known(body.get("model"), ex.upstream) if isinstance(body, dict) else None
             if quick(raw):
-                prompt = read(request.endpoint, body, known)
+                prompt = read(endpoint, body, known)
             else:
-                prompt = await self._in_thread(read, request.endpoint, body, known)
+                prompt = await self._in_thread(read, endpoint, body, known)
             if prompt is not None:
-                counted: int | None = None
-                count: Count | None = None
-                if prompt.size + _BEGIN * len(prompt.texts) <= INLINE:
-                    if tokens.loaded(prompt.encoding) or await self._in_thread(self._usable, prompt.encoding):
-                        counted = prompt.count()
-                elif prompt.countable:
-                    assert self._counting is not None  # noqa: S101 # requests come after the start
-                    count = Count(partial(self._count, prompt), prompt.bound, self._counting)
-                    if dry:
-                        exact = await count()
-                        counted = exact if count.counted and tokens.loaded(prompt.encoding) else None
-                estimate = ex[ESTIMATE] = self._estimate(prompt, known, counted, count)
-                if dry:
-                    ex[DRY_RUN] = dry_run(prompt, estimate, self._input_cost(prompt, estimate))
+                await self._estimate(ex, prompt, known, dry=dry)
                 return
         if dry:
             raise impossible()
@@ -127,39 +141,64 @@ class PreCost(Plugin):
         if estimate.max_cost is not None:
             pairs.append((_COST, format(estimate.max_cost, "f").encode()))
 
-    def _known(self, body: Any) -> Model | None:
-        model = body.get("model") if isinstance(body, dict) else None
-        return self._prices.model(model) if self._prices is not None and isinstance(model, str) else None
+    async def _upload(self, ex: Exchange, endpoint: str, content_type: bytes, deployment: str | None) -> None:
+        """Estimate a form, if its first bytes say which model it is for."""
+        request = ex.request
+        if not content_type.lower().startswith(b"multipart/") or request.headers.get(b"content-encoding"):
+            return
+        head = await request.peek(PEEK)
+        form = read_form(content_type.decode("latin-1"), head, request.length)
+        if form is None:
+            return
+        if deployment is not None:
+            form.fields.setdefault("model", deployment)
+        if form.model is None:
+            return  # it may come behind the file
+        known = self._known(form.model, ex.upstream)
+        prompt = read_upload(endpoint, form, known)
+        if prompt is not None:
+            await self._estimate(ex, prompt, known, dry=False)
 
-    def _estimate(
-        self, prompt: Prompt, known: Model | None, counted: int | None, count: Count | None
-    ) -> Estimate:
-        output = prompt.max_output_tokens
-        if output is None and known is not None:
-            output = known.max_output_tokens
-        if output is not None:
-            output *= prompt.choices
-        bound, model, prices = prompt.bound, prompt.model, self._prices
-        cost: Decimal | None = None
-        if prices is not None and model is not None:
-            cost = prices.max_cost(
-                model,
-                input_tokens=bound if counted is None else counted,
-                output_tokens=output,
-                service_tier=prompt.service_tier,
-            )
-        method: Literal["tiktoken", "upper_bound"] = "upper_bound" if counted is None else "tiktoken"
-        return Estimate(bound, method, counted, output, cost, count, model)
-
-    def _input_cost(self, prompt: Prompt, estimate: Estimate) -> Decimal | None:
-        counted = estimate.input_tokens
-        if self._prices is None or prompt.model is None:
+    def _known(self, model: Any, upstream: str | None) -> Model | None:
+        """The model that is asked for, as the price table knows it."""
+        prices = self._prices
+        if prices is None:
             return None
-        return self._prices.input_cost(
-            prompt.model,
-            input_tokens=prompt.bound if counted is None else counted,
-            service_tier=prompt.service_tier,
-        )
+        known = prices.model(model, upstream=upstream) if isinstance(model, str) else None
+        if known is None and prices.rejects_unknown:
+            raise unknown_model(model)
+        return known
+
+    async def _estimate(self, ex: Exchange, prompt: Prompt, known: Model | None, *, dry: bool) -> None:
+        counted: int | None = None
+        count: Count | None = None
+        if prompt.size + _BEGIN * len(prompt.texts) <= INLINE:
+            encoding = prompt.encoding
+            ready = not prompt.texts or tokens.loaded(encoding)  # tokens that came as such need no vocabulary
+            if ready or await self._in_thread(self._usable, encoding):
+                counted = prompt.count()
+        elif prompt.countable:
+            assert self._counting is not None  # noqa: S101 # requests come after the start
+            count = Count(partial(self._count, prompt), prompt.bound, self._counting)
+            if dry:
+                exact = await count()
+                counted = exact if count.counted and tokens.loaded(prompt.encoding) else None
+        expected = prompt.bound if counted is None else counted
+        output = max_output(prompt, known)
+        prices, upstream, cost = self._prices, ex.upstream, None
+        if prices is not None:
+            cost = max_cost(prompt, prices, input_tokens=expected, output_tokens=output, upstream=upstream)
+        method: Literal["tiktoken", "upper_bound"] = "upper_bound" if counted is None else "tiktoken"
+        units = prompt.units or None
+        estimate = Estimate(prompt.bound, method, counted, output, cost, count, prompt.model, units)
+        ex[ESTIMATE] = estimate
+        if dry:
+            input_cost: Decimal | None = None
+            if prices is not None and prompt.model is not None:
+                input_cost = prices.input_cost(
+                    prompt.model, input_tokens=expected, service_tier=prompt.service_tier, upstream=upstream
+                )
+            ex[DRY_RUN] = dry_run(prompt, estimate, input_cost)
 
     def _count(self, prompt: Prompt) -> int:
         return prompt.count() if self._usable(prompt.encoding) else prompt.bound

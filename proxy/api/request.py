@@ -13,8 +13,15 @@ _UNPARSED: Any = object()
 class BodySource(Protocol):
     """Where the body comes from; the engine's side of `Request`."""
 
+    @property
+    def length(self) -> int | None:
+        """What Content-Length says."""
+
     async def read(self) -> bytes:
         """The whole body, kept for the way upstream."""
+
+    async def peek(self, count: int) -> bytes:
+        """Its first bytes; all of it still goes upstream as it comes."""
 
     def replace(self, body: bytes) -> None:
         """Send this instead."""
@@ -68,6 +75,19 @@ class Request:
         raises `ClientError` (413); if the client leaves, `ClientGone`.
         """
         return await self._body.read()
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the client's body; None if it did not say, or has none."""
+        return self._body.length
+
+    async def peek(self, count: int) -> bytes:
+        """The first bytes of the body, `count` of them unless it is shorter, before it streams through.
+
+        For uploads, which are too large to read: keep `count` small, since that much is held, and waited for.
+        Raises `ClientGone` if the client leaves.
+        """
+        return await self._body.peek(count)
 
     async def json(self) -> Any:
         """The body as JSON, parsed once for all plugins and not to be modified.

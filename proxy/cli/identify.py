@@ -78,7 +78,12 @@ def _message(reply: Reply) -> str:
 
 
 class _NoBody:
+    length: int | None = None
+
     async def read(self) -> bytes:
+        return b""
+
+    async def peek(self, count: int) -> bytes:
         return b""
 
     def replace(self, body: bytes) -> None:

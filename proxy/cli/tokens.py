@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from proxy.pricing.prompt import Prompt
     from proxy.pricing.values import Prices
 
-ENDPOINTS = ("chat/completions", "responses", "completions", "embeddings", "images/generations")
+ENDPOINTS = (
+    "chat/completions",
+    "responses",
+    "responses/compact",
+    "completions",
+    "embeddings",
+    "images/generations",
+    "audio/speech",
+)
 
 
 @click.command(
@@ -68,6 +76,8 @@ def _endpoint(body: dict[str, Any]) -> str | None:
     if "messages" in body:
         return "chat/completions"
     model = str(body.get("model", ""))
+    if "input" in body and "voice" in body:
+        return "audio/speech"
     if "input" in body:
         return "embeddings" if "embed" in model or "encoding_format" in body else "responses"
     if "prompt" in body:
@@ -79,19 +89,21 @@ def _prices(config: Path | None) -> "Prices":
     from proxy.core import pricing
     from proxy.core.config import ConfigError
 
-    path = found(config)
     try:
-        return pricing.load(None if path is None else _table(path))
+        return pricing.load(named_table(config))
     except ConfigError as error:
         fail(error.problems, 2)
 
 
-def _table(path: Path) -> Path | None:
-    """The price table that a configuration names. Nothing else of it counts here: to price a request nobody
+def named_table(config: Path | None) -> Path | None:
+    """The price table that the configuration names. Nothing else of it counts here: to price a request nobody
     needs to have its secrets. Raises `ConfigError`."""
     from proxy.core import yaml
     from proxy.core.settings.messages import ConfigError, told
 
+    path = found(config)
+    if path is None:
+        return None
     node, problems = yaml.read(path)
     if problems:
         raise ConfigError(told(str(path), line, yaml.show_loc(loc), text) for line, loc, text in problems)
@@ -102,6 +114,7 @@ def _table(path: Path) -> Path | None:
 
 def _estimate(prompt: "Prompt", prices: "Prices") -> dict[str, Any]:
     """The fields of a dry run's answer that need no server."""
+    from proxy.pricing.prompt import max_cost, max_output
     from proxy.pricing.vocabulary import VocabularyError
 
     try:
@@ -111,15 +124,10 @@ def _estimate(prompt: "Prompt", prices: "Prices") -> dict[str, Any]:
         counted = None
     expected = prompt.bound if counted is None else counted
     model, tier = prompt.model, prompt.service_tier
-    known = prices.model(model) if model is not None else None
-    output = prompt.max_output_tokens
-    if output is None and known is not None:
-        output = known.max_output_tokens
-    output = None if output is None else output * prompt.choices
-    input_cost = max_cost = None
+    output = max_output(prompt, prices.model(model) if model is not None else None)
+    input_cost = None
     if model is not None:
         input_cost = prices.input_cost(model, input_tokens=expected, service_tier=tier)
-        max_cost = prices.max_cost(model, input_tokens=expected, output_tokens=output, service_tier=tier)
     return {
         "object": "weir.estimate",
         "model": model,
@@ -128,7 +136,7 @@ def _estimate(prompt: "Prompt", prices: "Prices") -> dict[str, Any]:
         "input_tokens": expected,
         "max_output_tokens": output,
         "input_cost_usd": input_cost,
-        "max_cost_usd": max_cost,
+        "max_cost_usd": max_cost(prompt, prices, input_tokens=expected, output_tokens=output),
     }
 
 

@@ -33,7 +33,18 @@ class Body:
     fills in both.
     """
 
-    __slots__ = ("_client", "_flight", "_idle", "_limit", "_receive", "_whole", "awaited", "framed", "length")
+    __slots__ = (
+        "_client",
+        "_flight",
+        "_idle",
+        "_limit",
+        "_peeked",
+        "_receive",
+        "_whole",
+        "awaited",
+        "framed",
+        "length",
+    )
 
     def __init__(
         self,
@@ -49,6 +60,7 @@ class Body:
         self._limit = limit
         self._idle = idle
         self._whole: bytes | None = None
+        self._peeked = b""  # of a body that is not all here, and has more than this
         self.awaited = True
         """Whether nothing but this body is waited for: once an answer has begun, its own deadlines count."""
         self.framed = False
@@ -61,8 +73,8 @@ class Body:
                 raise too_large(self._limit)
             if self.at_hand():
                 return self._within_limit()
-            pieces = []
-            size = 0
+            pieces = [self._peeked] if self._peeked else []
+            size = len(self._peeked)
             more = True
             while more:
                 piece, more = await self._next()
@@ -72,6 +84,16 @@ class Body:
                 pieces.append(piece)
             self._whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return self._whole
+
+    async def peek(self, count: int) -> bytes:
+        """See `Request.peek`."""
+        more = True
+        while not self.at_hand() and len(self._peeked) < count:
+            piece, more = await self._next()
+            self._peeked += piece
+            if not more:
+                self._whole = self._peeked
+        return (self._peeked if self._whole is None else self._whole)[:count]
 
     def at_hand(self) -> bool:
         """Whether the whole body is here, so that nothing has to be awaited for it."""
@@ -100,8 +122,8 @@ class Body:
     async def outgoing(self) -> "bytes | Stream | None":
         """What goes upstream: the whole body where it is known at once, else a stream; None without one."""
         if self._whole is None:
-            if self.framed and not self._arrived():
-                return Stream(self, b"")  # the upstream may have its say before the first byte
+            if self._peeked or (self.framed and not self._arrived()):
+                return Stream(self, self._peeked)  # the upstream may have its say before the first byte
             self._flight.arm(self._idle, _too_slow)
             message = await self._receive()
             if message.get("more_body", False):

@@ -80,6 +80,11 @@ class Table:
         return self.document.unknown_model
 
     @property
+    def rejects_unknown(self) -> bool:
+        """See `Prices.rejects_unknown`."""
+        return self.document.unknown_model.policy == "reject"
+
+    @property
     def upstreams(self) -> frozenset[str]:
         """The upstreams that it has something of its own for."""
         return frozenset(self._catalogues)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
-from .rates import EXACT, Ceiling, Rates
+from .rates import CLAMPED, EXACT, Ceiling, Rates
 from .schema import ModelEntry, PriceEntry, Row
 from .units import UnitRates
 from .values import Usage
@@ -91,8 +91,11 @@ class Period:
             units, found = self._units.charge(usage.other_units)
             amount = None if amount is None or units is None else EXACT.normalize(EXACT.add(amount, units))
             flags += found
-        elif self._by_unit and amount is not None:
-            return None, (*flags, NO_USAGE)
+        if self._by_unit and amount is not None and not self._units.sell(usage.other_units):
+            amount = None
+            flags += (NO_USAGE,)
+        if usage.clamped and CLAMPED not in flags:
+            flags += (CLAMPED,)
         return amount, flags
 
     def spread(self, usage: Usage, amount: Decimal) -> tuple[Decimal, Decimal]:

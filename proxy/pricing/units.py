@@ -51,6 +51,10 @@ class UnitRates:
         """Whether the model itself is sold by such a unit; any model may call tools."""
         return bool(self._row or self._images)
 
+    def sell(self, units: Mapping[str, Decimal]) -> bool:
+        """Whether one of these is what the model itself is sold by, rather than a tool."""
+        return any(unit in _PER or unit.startswith("image:") for unit in units)
+
     def charge(self, units: Mapping[str, Decimal]) -> tuple[Decimal | None, tuple[str, ...]]:
         """What these cost, and the flags of `Cost` that go with it; None without a rate.
 

@@ -5,12 +5,17 @@
     responses           input_tokens, output_tokens, input_tokens_details, output_tokens_details;
                         in streams inside `response`; hosted tools beside it, in `tool_usage`
     images              as responses; output without details is all image
-    transcriptions      as responses, but input_token_details; or seconds
+    transcriptions      as responses, but input_token_details; or seconds; or the answer's own `duration`
+    speech              as responses, in streams alone; output is all audio
+    realtime            as responses, but input_token_details; within `response`, or beside a transcription
+    batches             as responses, and at the tier of batches
 
 Compatible upstreams add to these: DeepSeek `prompt_cache_hit_tokens`, Mistral `num_cached_tokens`, Moonshot
-and Hugging Face `cached_tokens`, OpenRouter `cost`; and nearly all of them null where a value should be.
+and Hugging Face `cached_tokens`, OpenRouter `cost`, xAI reasoning that is not in completion_tokens; and
+nearly all of them null where a value should be.
 """
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -28,9 +33,11 @@ ENDPOINTS: Final = frozenset(
         "images/edits",
         "audio/transcriptions",
         "audio/translations",
+        "audio/speech",
     )
 )
 """Where an answer to a POST may have a usage, as `Request.endpoint` spells them."""
+_READ: Final = ENDPOINTS | {"realtime", "batches"}
 
 MOST_TOKENS: Final = 10**9
 """Of one kind in one answer. No model takes or gives a thousandth of it, and its cost still fits a ledger of
@@ -40,7 +47,17 @@ MOST_DOLLARS: Final = 10**6
 LONGEST_NAME: Final = 256
 """Characters of a model or a tier; what is longer is none."""
 
-_OVER: Final = ("response.completed", "response.incomplete", "response.failed")
+_OVER: Final = ("response.completed", "response.incomplete", "response.failed", "response.done")
+_RECORDED: Final = ("audio/transcriptions", "audio/translations")
+_MADE: Final = {
+    "images/generations": "image_output_tokens",
+    "images/edits": "image_output_tokens",
+    "audio/speech": "audio_output_tokens",
+}
+"""What the output is where nothing says so."""
+_FEES: Final = {"web_search_call": "web_search", "file_search_call": "file_search"}
+"""Tools that are paid for by the call, by what their calls are called in the output of a response."""
+_SECONDS: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,20})?", re.ASCII)
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -49,9 +66,9 @@ def read(endpoint: str, data: Any) -> Usage | None:
 
     `data` is parsed JSON, whatever it may be: this never raises. In a stream the last one counts and nothing
     is summed: what is told on the way is what was used so far. Numbers are cut to what can be: none is
-    below 0 or above `MOST_TOKENS`, and no part is larger than its whole.
+    below 0 or above `MOST_TOKENS`, and no part is larger than its whole; the usage is then `clamped`.
     """
-    if endpoint not in ENDPOINTS or not isinstance(data, dict):
+    if endpoint not in _READ or not isinstance(data, dict):
         return None
     if data.get("type") in _OVER:
         data = data.get("response")
@@ -59,12 +76,14 @@ def read(endpoint: str, data: Any) -> Usage | None:
             return None
     usage = data.get("usage")
     if not isinstance(usage, dict):
-        return None
+        return _recording(data) if endpoint in _RECORDED else None
+    odd = False
     total_in, total_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if type(total_in) is not int or not 0 <= total_in <= MOST_TOKENS:
-        total_in = _first(usage, "prompt_tokens", "input_tokens")
+        total_in, odd = _first(usage, "prompt_tokens", "input_tokens")
     if type(total_out) is not int or not 0 <= total_out <= MOST_TOKENS:
-        total_out = _first(usage, "completion_tokens", "output_tokens")
+        total_out, odd_out = _first(usage, "completion_tokens", "output_tokens")
+        odd = odd or odd_out
     seconds = _number(usage["seconds"]) if "seconds" in usage else None
     if total_in is None and total_out is None and seconds is None:
         return None  # another provider's own shape, or nothing at all: no usage is not a usage of 0
@@ -80,56 +99,119 @@ def read(endpoint: str, data: Any) -> Usage | None:
         outs = _details(usage, "output_tokens_details", "output_token_details")
     cached = ins.get("cached_tokens")
     if type(cached) is not int or cached < 0:
-        cached = _first(ins, "cached_tokens")
+        cached, odd_cached = _first(ins, "cached_tokens")
         if cached is None:
-            cached = _first(usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
-    cached = min(cached, total_in) if cached else 0
+            cached, odd_cached = _first(
+                usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"
+            )
+        cached = cached or 0
+        odd = odd or odd_cached
+    if cached > total_in:
+        cached, odd = total_in, True
     parts: dict[str, Any] = {}
-    if any(ins.values()):
-        parts = _input_parts(ins, total_in, cached)
+    if _loud(ins) or ins.get("cache_write_tokens"):
+        parts, odd_in = _input_parts(ins, total_in, cached)
+        odd = odd or odd_in
     if any(outs.values()):
-        parts |= _output_parts(outs, total_out)
-    elif not outs and endpoint.startswith("images/"):
-        parts["image_output_tokens"] = total_out
-    if seconds is not None or "tool_usage" in data or "svg_usage" in data:
+        total_out = _with_reasoning(usage, outs, total_in, total_out)
+        reasoning = outs.get("reasoning_tokens")
+        if type(reasoning) is not int or not 0 <= reasoning <= total_out or _loud(outs):
+            more, odd_out = _output_parts(outs, total_out)
+            parts |= more
+            odd = odd or odd_out
+        else:
+            parts["reasoning_tokens"] = reasoning
+    elif not outs and endpoint in _MADE:
+        parts[_MADE[endpoint]] = total_out
+    if seconds is not None or "tool_usage" in data or "svg_usage" in data or "output" in data:
         parts["other_units"] = _other_units(data, seconds)
     if "cost" in usage:
         parts["reported_cost"] = _reported(usage)
+    if odd:
+        parts["clamped"] = True
     return Usage(
         total_in,
         total_out,
         cached,
         model=_name(data.get("model")),
-        service_tier=_name(data.get("service_tier")),
+        service_tier="batch" if endpoint == "batches" else _name(data.get("service_tier")),
         **parts,
     )
 
 
-def _input_parts(details: Mapping[str, Any], total: int, cached: int) -> dict[str, int]:
-    written = _part(details, "cache_write_tokens", total - cached)
-    audio = _part(details, "audio_tokens", total)
-    image = _part(details, "image_tokens", total - audio)
+def _recording(data: Mapping[str, Any]) -> Usage | None:
+    """Of a transcription without a usage: its verbose form says how long the recording is."""
+    duration = data.get("duration")
+    if isinstance(duration, str) and _SECONDS.fullmatch(duration):
+        duration = float(duration)
+    seconds = _number(duration)
+    return (
+        None if seconds is None else Usage(model=_name(data.get("model")), other_units={"seconds": seconds})
+    )
+
+
+def _loud(details: Mapping[str, Any]) -> bool:
+    """Whether there may be more in it than text."""
+    return bool(details.get("audio_tokens") or details.get("image_tokens"))
+
+
+def _with_reasoning(
+    usage: Mapping[str, Any], details: Mapping[str, Any], total_in: int, total_out: int
+) -> int:
+    """The output with the reasoning that xAI leaves out of it, which shows in the total."""
+    if usage.get("total_tokens") == total_in + total_out:
+        return total_out  # as nearly all do
+    reasoning, _ = _first(details, "reasoning_tokens")
+    if reasoning and usage.get("total_tokens") == total_in + total_out + reasoning:
+        return min(total_out + reasoning, MOST_TOKENS)
+    return total_out
+
+
+def _input_parts(details: Mapping[str, Any], total: int, cached: int) -> tuple[dict[str, int], bool]:
+    take = _Parts()
     kinds = _details(details, "cached_tokens_details")
-    cached_audio = _part(kinds, "audio_tokens", min(audio, cached))
-    return {
+    written = take(details, "cache_write_tokens", total - cached)
+    audio = take(details, "audio_tokens", total)
+    image = take(details, "image_tokens", total - audio)
+    cached_audio = take(kinds, "audio_tokens", min(audio, cached))
+    parts = {
         "cache_write_tokens": written,
         "audio_input_tokens": audio,
         "image_input_tokens": image,
         "cached_audio_tokens": cached_audio,
-        "cached_image_tokens": _part(kinds, "image_tokens", min(image, cached - cached_audio)),
-        "cache_write_12h_tokens": _part(
+        "cached_image_tokens": take(kinds, "image_tokens", min(image, cached - cached_audio)),
+        "cache_write_12h_tokens": take(
             _details(details, "cache_write_tokens_details"), "ttl_12h_tokens", written
         ),
     }
+    return parts, take.odd
 
 
-def _output_parts(details: Mapping[str, Any], total: int) -> dict[str, int]:
-    audio = _part(details, "audio_tokens", total)
-    return {
-        "reasoning_tokens": _part(details, "reasoning_tokens", total),
+def _output_parts(details: Mapping[str, Any], total: int) -> tuple[dict[str, int], bool]:
+    take = _Parts()
+    audio = take(details, "audio_tokens", total)
+    parts = {
+        "reasoning_tokens": take(details, "reasoning_tokens", total),
         "audio_output_tokens": audio,
-        "image_output_tokens": _part(details, "image_tokens", total - audio),
+        "image_output_tokens": take(details, "image_tokens", total - audio),
     }
+    return parts, take.odd
+
+
+class _Parts:
+    """Takes parts of a whole, and remembers whether one did not fit."""
+
+    __slots__ = ("odd",)
+
+    def __init__(self) -> None:
+        self.odd = False
+
+    def __call__(self, fields: Mapping[str, Any], name: str, most: int) -> int:
+        count, odd = _first(fields, name)
+        if count is None:
+            return 0
+        self.odd = self.odd or odd or count > most
+        return min(count, most)
 
 
 def _other_units(data: Mapping[str, Any], seconds: Decimal | None) -> dict[str, Decimal]:
@@ -137,17 +219,45 @@ def _other_units(data: Mapping[str, Any], seconds: Decimal | None) -> dict[str, 
     answer has no price, which is better than one that leaves them out."""
     units = {} if seconds is None else {"seconds": seconds}
     tools = _NOTHING
+    if isinstance(output := data.get("output"), list):
+        units |= _calls(data, output)
     if "tool_usage" in data:
         tools = _details(data, "tool_usage")
-        searches = _first(_details(tools, "web_search"), "num_requests")
+        searches, _ = _first(_details(tools, "web_search"), "num_requests")
+        if searches is not None:  # the upstream's own count of them
+            units.pop("web_search", None)
+            units.pop("web_search_preview", None)
         if searches:
             units["web_search"] = Decimal(searches)
     for name, part in (("image_gen_tokens", tools.get("image_gen")), ("svg_tokens", data.get("svg_usage"))):
         if isinstance(part, dict):
-            tokens = (_first(part, "input_tokens") or 0) + (_first(part, "output_tokens") or 0)
+            tokens = sum(_first(part, side)[0] or 0 for side in ("input_tokens", "output_tokens"))
             if tokens:
                 units[name] = Decimal(tokens)
     return units
+
+
+def _calls(data: Mapping[str, Any], output: list[Any]) -> dict[str, Decimal]:
+    """Calls of hosted tools among the output of a response. Of a web search only searching is paid for."""
+    units: dict[str, Decimal] = {}
+    for item in output:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if isinstance(kind, str) and kind in _FEES:
+            action = item.get("action")
+            if kind == "web_search_call":
+                if isinstance(action, dict) and action.get("type", "search") != "search":
+                    continue
+                kind = "web_search_preview" if _preview(data.get("tools")) else "web_search"
+            else:
+                kind = _FEES[kind]
+            units[kind] = units.get(kind, Decimal(0)) + 1
+    return units
+
+
+def _preview(tools: Any) -> bool:
+    """Whether the web search of this response is the one of old, which has prices of its own."""
+    kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    return any(isinstance(kind, str) and kind.startswith("web_search_preview") for kind in kinds)
 
 
 def _reported(usage: Mapping[str, Any]) -> Decimal | None:
@@ -159,19 +269,17 @@ def _reported(usage: Mapping[str, Any]) -> Decimal | None:
     return None if cost is None or cost > MOST_DOLLARS else cost
 
 
-def _first(fields: Mapping[str, Any], *names: str) -> int | None:
-    """The first of these that is a number."""
+def _first(fields: Mapping[str, Any], *names: str) -> tuple[int | None, bool]:
+    """The first of these that is a number, and whether it had to be cut."""
     for name in names:
         value = fields.get(name)
         if type(value) is int:
-            return 0 if value < 0 else value if value < MOST_TOKENS else MOST_TOKENS
+            count = 0 if value < 0 else value if value < MOST_TOKENS else MOST_TOKENS
+            return count, count != value
         if type(value) is float and value == value:  # not NaN; how some upstreams write 12, and parsers 2^70
-            return int(min(max(value, 0.0), float(MOST_TOKENS)))
-    return None
-
-
-def _part(fields: Mapping[str, Any], name: str, most: int) -> int:
-    return min(_first(fields, name) or 0, most)
+            count = int(min(max(value, 0.0), float(MOST_TOKENS)))
+            return count, count != value
+    return None, False
 
 
 def _number(value: Any) -> Decimal | None:

@@ -53,6 +53,8 @@ class Usage:
     cache_write_12h_tokens: int = 0
     reported_cost: Decimal | None = None
     """US dollars that the upstream says it charged, exactly as it wrote them."""
+    clamped: bool = False
+    """Whether what the upstream said contradicted itself, and was cut to fit."""
 
 
 @value_type
@@ -71,6 +73,8 @@ class Estimate:
     count: Callable[[], Awaitable[int]] | None = field(default=None, repr=False, compare=False)
     model: str | None = None
     """The model that was asked for."""
+    units: Mapping[str, Decimal] | None = None
+    """What was asked for that is not counted in tokens, by the names of `proxy.pricing.units`."""
 
     async def exact(self) -> int:
         """The exact count of input tokens, made now in a worker thread if it was not made before."""
@@ -135,6 +139,10 @@ class Prices(Protocol):
     @property
     def version(self) -> str:
         """Names the table's content: it goes with every cost."""
+
+    @property
+    def rejects_unknown(self) -> bool:
+        """Whether requests for models that it does not know are to be refused."""
 
     def model(self, name: str, *, upstream: str | None = None) -> Model | None:
         """The model that this name means, or None."""

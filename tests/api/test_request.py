@@ -6,6 +6,8 @@ from proxy.api.request import Request
 
 
 class Body:
+    length: int | None = None
+
     """A body that counts how often it is read."""
 
     def __init__(self, body: bytes) -> None:
@@ -15,6 +17,9 @@ class Body:
     async def read(self) -> bytes:
         self.reads += 1
         return self.body
+
+    async def peek(self, count: int) -> bytes:
+        return self.body[:count]
 
     def replace(self, body: bytes) -> None:
         self.body = body
@@ -88,3 +93,11 @@ async def test_a_new_body_is_parsed_anew() -> None:
     made.set_body(b'{"a":2}')
     assert source.body == b'{"a":2}'
     assert await made.json() == {"a": 2}
+
+
+async def test_the_first_bytes_are_the_bodys() -> None:
+    made, source = request(b"abcdef")
+    assert await made.peek(3) == b"abc"
+    assert made.length is None
+    source.length = 6
+    assert made.length == 6

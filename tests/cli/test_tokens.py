@@ -102,6 +102,7 @@ def test_a_text_that_is_too_long_to_be_counted_has_a_bound(
         ({"model": "davinci-002", "prompt": "x"}, "completions"),
         ({"model": "gpt-image-1", "prompt": "x"}, "images/generations"),
         ({"model": "dall-e-3", "prompt": "x"}, "images/generations"),
+        ({"model": "tts-1", "input": "x", "voice": "alloy"}, "audio/speech"),
         ({"prompt": "x"}, "completions"),
         ({"model": "gpt-4o"}, None),
     ],

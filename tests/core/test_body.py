@@ -190,3 +190,69 @@ async def test_nothing_is_asked_for_ahead() -> None:
     assert client.asked == 1
     assert await anext(outgoing) == b"b"
     assert client.asked == 2
+
+
+# -- peek ----------------------------------------------------------------------------------------------
+
+
+async def streamed(body: Body) -> list[bytes]:
+    """What goes upstream, piece by piece."""
+    out = await body.outgoing()
+    assert isinstance(out, Stream)
+    return [piece async for piece in out]
+
+
+async def test_a_peek_takes_no_more_than_it_needs_and_all_of_it_still_goes_upstream() -> None:
+    body, client, _ = made(*pieces(b"ab", b"cd", b"ef"), length=6)
+    assert await body.peek(3) == b"abc"
+    assert client.asked == 2
+    assert await body.peek(2) == b"ab"
+    assert client.asked == 2
+    assert await streamed(body) == [b"abcd", b"ef"]
+
+
+async def test_a_longer_peek_goes_on() -> None:
+    body, _, _ = made(*pieces(b"ab", b"cd", b"ef"), length=6)
+    assert await body.peek(1) == b"a"
+    assert await body.peek(4) == b"abcd"
+    assert await streamed(body) == [b"abcd", b"ef"]
+
+
+@pytest.mark.parametrize("script", [[b"abc"], [b"a", b"bc"], [b"", b"abc", b""]])
+async def test_of_a_short_body_a_peek_has_all(script: list[bytes]) -> None:
+    body, client, _ = made(*pieces(*script))
+    assert await body.peek(100) == b"abc"
+    assert client.asked == len(script)
+    assert await body.peek(2) == b"ab"
+    assert await body.read() == b"abc"
+    assert await body.outgoing() == b"abc"
+
+
+async def test_what_was_peeked_at_can_be_read_within_the_limit() -> None:
+    body, _, _ = made(*pieces(b"ab", b"cd", b"ef"))
+    assert await body.peek(1) == b"a"
+    assert await body.read() == b"abcdef"
+    assert await body.outgoing() == b"abcdef"
+    large, _, _ = made(*pieces(b"x" * 60, b"x" * 60))
+    await large.peek(1)
+    with pytest.raises(ClientError, match="larger"):
+        await large.read()
+
+
+async def test_what_was_only_peeked_at_cannot_be_replaced() -> None:
+    body, _, _ = made(*pieces(b"ab", b"cd"))
+    await body.peek(1)
+    with pytest.raises(RuntimeError, match="half-read"):
+        body.replace(b"x")
+
+
+async def test_without_a_body_there_is_nothing_to_peek_at() -> None:
+    body, _, _ = made(*pieces(b""), framed=False)
+    assert await body.peek(10) == b""
+    assert await body.outgoing() is None
+
+
+async def test_a_client_that_leaves_during_a_peek_is_gone() -> None:
+    body, _, _ = made(pieces(b"ab", b"cd")[0], GONE)
+    with pytest.raises(ClientGone):
+        await body.peek(4)

@@ -12,6 +12,8 @@ from proxy.pricing.schema import ModelEntry, PriceEntry
 from proxy.pricing.tariff import MARGIN, SERVED, UNKNOWN, Period, Tariff
 from proxy.pricing.values import Provenance, Usage
 
+from .tables import table
+
 D = Decimal
 ENTRY = PriceEntry(
     rows={
@@ -79,6 +81,14 @@ def test_what_is_sold_by_the_hour_needs_its_hours() -> None:
     assert period(entry=hours).charge(Usage()) == (None, ("no_usage",))
     assert period(entry=hours).charge(used(5)) == (None, ("no_rate=input",))
     assert period().charge(Usage()) == (D(0), ())
+
+
+def test_a_tool_is_not_what_a_model_is_sold_by() -> None:
+    found = table({"m": {"audio_hour": "1"}}, tools={"web_search": "10"})
+    usage = Usage(model="m", other_units={"web_search": Decimal(3)})
+    assert (found.cost(usage).amount, found.cost(usage).flags) == (None, ("no_usage",))
+    both = Usage(model="m", other_units={"web_search": Decimal(3), "seconds": Decimal(3600)})
+    assert found.cost(both).amount == Decimal("1.03")
 
 
 def test_what_is_sold_by_token_or_by_hour_needs_either() -> None:

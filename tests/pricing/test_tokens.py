@@ -1,4 +1,6 @@
 import os
+import random
+import string
 import subprocess
 import sys
 import threading
@@ -74,6 +76,7 @@ def test_where_no_token_ends_the_cut_costs_a_few_tokens_at_most(text: str, encod
     ("unit", "encoding"),
     [
         *((unit, "o200k_base") for unit in (" ", "\n", "\u3000", "a", "^", "😀", "中", "<|endoftext|>")),
+        *((unit, "o200k_base") for unit in ("\t", "\u00a0", "\r\n", "_", "/", "'", "👩\u200d👧", "e\u0301")),
         *((" ", encoding) for encoding in ("cl100k_base", "p50k_base", "r50k_base")),
     ],
 )
@@ -90,6 +93,39 @@ def test_above_the_limit_the_bound_is_the_answer(unit: str) -> None:
     just = " " * (tokens.LIMIT + 1)
     assert tokens.count(just, "o200k_base") == tokens.LIMIT + 1
     assert tokens.count(just[1:], "o200k_base") < tokens.LIMIT / 100
+
+
+BASE64 = "".join(random.Random(1).choices(string.ascii_letters + string.digits + "+/", k=300_000))
+MIXED = [
+    " ",
+    "\n",
+    "word",
+    "Émile",
+    "don't",
+    "42",
+    "日本",
+    "{",
+    '"',
+    "x_y",
+    "😀",
+    "\u00a0",
+    "\r\n",
+    ", ",
+    ".",
+]
+
+
+@pytest.mark.parametrize("encoding", VOCABULARIES)
+def test_a_long_text_of_all_sorts_counts_as_in_one_go(encoding: str) -> None:
+    text = "".join(random.Random(2).choices(MIXED, k=100_000))
+    assert len(text) > 10 * tokens.CHUNK
+    assert tokens.count(text, encoding) == plain(text, encoding)
+
+
+@pytest.mark.parametrize("text", [BASE64, BASE64.encode().hex()], ids=["base64", "hex"])
+def test_what_has_no_blanks_counts_as_in_one_go_but_for_a_few(text: str) -> None:
+    cuts = len(text) // tokens.CHUNK
+    assert abs(tokens.count(text, "o200k_base") - plain(text, "o200k_base")) <= 3 * cuts
 
 
 def test_half_characters_are_counted() -> None:

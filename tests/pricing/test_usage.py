@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.pricing.table import default
 from proxy.pricing.usage import ENDPOINTS, LONGEST_NAME, MOST_DOLLARS, MOST_TOKENS, read
 from proxy.pricing.values import Usage
 
@@ -223,6 +224,95 @@ def test_a_transcription_by_the_second(seconds: float, exact: str) -> None:
     assert found == Usage(other_units={"seconds": Decimal(exact)})
 
 
+@pytest.mark.parametrize(
+    ("duration", "exact"), [(9.5, "9.5"), ("8.470000267028809", "8.470000267028809"), (7, "7")]
+)
+def test_a_transcription_without_a_usage_may_say_how_long_it_was(duration: Any, exact: str) -> None:
+    for endpoint in ("audio/transcriptions", "audio/translations"):
+        found = read(endpoint, {"task": "transcribe", "duration": duration, "text": "hi", "segments": []})
+        assert found == Usage(other_units={"seconds": Decimal(exact)})
+    assert read("chat/completions", {"duration": duration}) is None
+
+
+def test_speech_tells_its_usage_in_streams() -> None:
+    usage = {"input_tokens": 14, "output_tokens": 101, "total_tokens": 115}
+    assert read("audio/speech", {"type": "speech.audio.done", "usage": usage}) == Usage(
+        14, 101, audio_output_tokens=101
+    )
+    assert read("audio/speech", {"type": "speech.audio.delta", "audio": "AAAA"}) is None
+
+
+def test_a_turn_of_a_realtime_session() -> None:
+    usage = {
+        "total_tokens": 253,
+        "input_tokens": 132,
+        "output_tokens": 121,
+        "input_token_details": {
+            "text_tokens": 119,
+            "audio_tokens": 13,
+            "image_tokens": 0,
+            "cached_tokens": 64,
+            "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4, "image_tokens": 0},
+        },
+        "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+    }
+    expected = Usage(132, 121, 64, audio_input_tokens=13, audio_output_tokens=91, cached_audio_tokens=4)
+    assert read("realtime", {"type": "response.done", "response": {"usage": usage}}) == expected
+    assert read("realtime", {"type": "response.created", "response": {"usage": None}}) is None
+    heard = {
+        "type": "conversation.item.input_audio_transcription.completed",
+        "transcript": "hi",
+        "usage": {"type": "duration", "seconds": 2},
+    }
+    assert read("realtime", heard) == Usage(other_units={"seconds": Decimal(2)})
+
+
+def test_a_batch_is_at_the_tier_of_batches() -> None:
+    usage = {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 10},
+        "output_tokens": 20,
+        "output_tokens_details": {"reasoning_tokens": 5},
+        "total_tokens": 120,
+    }
+    batch = {"id": "batch_1", "object": "batch", "model": "gpt-5", "service_tier": "default", "usage": usage}
+    found = read("batches", batch)
+    assert found == Usage(100, 20, 10, reasoning_tokens=5, model="gpt-5", service_tier="batch")
+    assert default().cost(found).amount == Decimal("0.000156875")
+    assert read("batches", {"object": "batch", "usage": None}) is None
+
+
+def test_predictions_are_in_the_output_already() -> None:
+    details = {"accepted_prediction_tokens": 10, "rejected_prediction_tokens": 20, "reasoning_tokens": 0}
+    found = read(
+        "chat/completions",
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 50, "completion_tokens_details": details}},
+    )
+    assert found == Usage(5, 50)
+
+
+def test_hosted_tools_are_counted_in_the_output_where_nothing_else_counts_them() -> None:
+    def calls(*output: Any, **more: Any) -> dict[str, Decimal]:
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        found = read("responses", {"usage": usage, "output": list(output), **more})
+        assert found is not None
+        return found.other_units
+
+    search = {"type": "web_search_call", "action": {"type": "search", "query": "x"}}
+    opened = {"type": "web_search_call", "action": {"type": "open_page"}}
+    old = {"type": "web_search_call", "status": "completed"}
+    filed = {"type": "file_search_call", "queries": ["x"]}
+    message = {"type": "message", "content": []}
+    assert calls(search, opened, old, filed, filed, message) == {"web_search": 2, "file_search": 2}
+    assert calls(search, tools=[{"type": "web_search_preview_2025_03_11"}]) == {"web_search_preview": 1}
+    assert calls(search, filed, tool_usage={"web_search": {"num_requests": 5}}) == {
+        "web_search": 5,
+        "file_search": 1,
+    }
+    assert calls(search, tool_usage={"web_search": {"num_requests": 0}}) == {}
+    assert calls(message, None, 7, {"type": ["web_search_call"]}) == {}
+
+
 def test_the_final_usage_of_a_stream_may_stand_anywhere() -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 7}
     for choices in ([], [{"index": 0, "delta": {}, "finish_reason": "stop"}]):
@@ -266,6 +356,15 @@ def test_names_of_anthropics_beside_openais_change_nothing() -> None:
     theirs = {"cache_read_input_tokens": 7, "cache_creation_input_tokens": 0}
     found = chat(prompt_tokens=10, completion_tokens=1, prompt_tokens_details={"cached_tokens": 7}, **theirs)
     assert (found.input_tokens, found.cached_tokens) == (10, 7)
+
+
+def test_reasoning_may_be_beside_the_output() -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 117}
+    beside = chat(**usage, completion_tokens_details={"reasoning_tokens": 100})  # xAI
+    assert (beside.output_tokens, beside.reasoning_tokens, beside.clamped) == (107, 100, False)
+    usage["total_tokens"] = 17
+    within = chat(**usage, completion_tokens_details={"reasoning_tokens": 6})
+    assert (within.output_tokens, within.reasoning_tokens) == (7, 6)
 
 
 def test_what_is_null_is_nothing() -> None:
@@ -351,7 +450,36 @@ def test_parts_are_cut_to_their_whole() -> None:
         audio_output_tokens=6,
         image_output_tokens=4,
         model="m",
+        clamped=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("usage", "clamped"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 5}, False),
+        ({"prompt_tokens": 5, "completion_tokens": None}, False),
+        ({"prompt_tokens": 5.0, "completion_tokens": 5, "prompt_tokens_details": None}, False),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 5, "audio_tokens": 5}}, False),
+        ({"input_tokens": 5, "input_token_details": {"cached_tokens": 5}}, False),
+        ({"prompt_tokens": -1, "completion_tokens": 5}, True),
+        ({"prompt_tokens": 5, "completion_tokens": -1}, True),
+        ({"prompt_tokens": 5, "completion_tokens": 2**70}, True),
+        ({"prompt_tokens": 5.5, "completion_tokens": 5}, True),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}, True),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": -6}}, True),
+        ({"prompt_tokens": 5, "num_cached_tokens": 6}, True),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"audio_tokens": 6}}, True),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 3}}, True),
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 6}}, True),
+        ({"input_tokens": 127, "input_token_details": {"cached_tokens": 384}}, True),
+    ],
+)
+def test_a_usage_that_was_cut_says_so_and_so_does_its_cost(usage: dict[str, Any], clamped: bool) -> None:
+    found = read("chat/completions", {"model": "gpt-4o-audio-preview", "usage": usage})
+    assert found is not None
+    assert found.clamped is clamped
+    assert default().cost(found).flags == (("usage_clamped",) if clamped else ())
 
 
 @pytest.mark.parametrize("cost", [-1, float("inf"), float("nan"), MOST_DOLLARS + 1, "0.1", True, None, [1]])
@@ -362,6 +490,13 @@ def test_what_is_no_price(cost: Any) -> None:
 @pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan"), 10**12, "9", True, None])
 def test_what_is_no_time(seconds: Any) -> None:
     assert read("audio/transcriptions", {"usage": {"type": "duration", "seconds": seconds}}) is None
+
+
+@pytest.mark.parametrize(
+    "duration", [-1, float("nan"), 10**12, "9s", "1e3", "-9", "9" * 20, "", True, None, [9]]
+)
+def test_what_is_no_duration(duration: Any) -> None:
+    assert read("audio/transcriptions", {"text": "hi", "duration": duration}) is None
 
 
 def test_a_name_that_is_none() -> None:
@@ -376,6 +511,7 @@ NAMES = """
     input_tokens_details input_token_details output_tokens_details cached_tokens num_cached_tokens
     prompt_cache_hit_tokens cache_write_tokens audio_tokens image_tokens reasoning_tokens
     cached_tokens_details cache_write_tokens_details ttl_12h_tokens tool_usage web_search num_requests
+    duration output tools action
     image_gen svg_usage type response model service_tier cache_read_input_tokens
 """
 names = st.sampled_from(NAMES.split())
@@ -383,7 +519,12 @@ numbers = st.one_of(
     st.integers(-3, 300), st.integers(-(2**80), 2**80), st.floats(), st.sampled_from([2**63, 2**64, 10**9])
 )
 scalars = st.one_of(
-    numbers, numbers, st.none(), st.booleans(), st.text(max_size=3), st.sampled_from(["response.completed"])
+    numbers,
+    numbers,
+    st.none(),
+    st.booleans(),
+    st.text(max_size=3),
+    st.sampled_from(["response.completed", "response.done", "web_search_call", "file_search_call", "12.5"]),
 )
 anything = st.recursive(
     scalars,
@@ -393,7 +534,7 @@ anything = st.recursive(
 likely = st.fixed_dictionaries({"usage": st.dictionaries(names, anything, max_size=12)})
 
 
-@given(st.sampled_from(sorted(ENDPOINTS)), st.one_of(anything, likely))
+@given(st.sampled_from([*sorted(ENDPOINTS), "realtime", "batches"]), st.one_of(anything, likely))
 def test_whatever_comes_is_read_or_not_and_adds_up(endpoint: str, data: Any) -> None:
     found = read(endpoint, data)
     if found is None:

@@ -1,15 +1,17 @@
 """A prompt: the texts to count and what comes on top."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from decimal import Decimal
 from typing import Literal
 
 from proxy.pricing import tokens
+from proxy.pricing.values import value_type
 
-Family = Literal["chat", "responses", "completions", "embeddings", "images"]
+Family = Literal["chat", "responses", "completions", "embeddings", "images", "speech", "transcription"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_type
 class Prompt:
     """What a request asks to be read, and how much it lets be written.
 
@@ -27,6 +29,9 @@ class Prompt:
     max_output_tokens: int | None = None
     choices: int = 1
     service_tier: str | None = None
+    units: Mapping[str, Decimal] = field(default_factory=dict)
+    """What is asked for that is not counted in tokens, by the names of `proxy.pricing.units`: for models that
+    are sold by the picture, the character or the second."""
 
     @property
     def bound(self) -> int:

@@ -6,20 +6,33 @@ from typing import Any
 from proxy.pricing.prompt.chat import chat
 from proxy.pricing.prompt.completions import completions
 from proxy.pricing.prompt.embeddings import embeddings
-from proxy.pricing.prompt.images import images
+from proxy.pricing.prompt.form import Form
+from proxy.pricing.prompt.images import edits, images
 from proxy.pricing.prompt.prompt import Prompt
 from proxy.pricing.prompt.responses import responses
+from proxy.pricing.prompt.speech import speech
+from proxy.pricing.prompt.transcription import transcription
 from proxy.pricing.values import Model
 
 _READERS: Mapping[str, Callable[[dict[str, Any], Model | None], Prompt]] = {
     "chat/completions": chat,
     "responses": responses,
+    "responses/compact": responses,
     "completions": completions,
     "embeddings": embeddings,
     "images/generations": images,
+    "images/edits": images,
+    "audio/speech": speech,
 }
-ENDPOINTS = frozenset(_READERS)
-"""Endpoints whose prompt is counted, spelled as `Request.endpoint`."""
+_FORMS: Mapping[str, Callable[[Form, Model | None], Prompt]] = {
+    "images/edits": edits,
+    "audio/transcriptions": transcription,
+    "audio/translations": transcription,
+}
+FORMS = frozenset(_FORMS)
+"""Endpoints that take forms with files in them, some of them JSON too."""
+ENDPOINTS = frozenset(_READERS) - FORMS
+"""Endpoints whose prompt is counted, spelled as `Request.endpoint`. They take JSON alone."""
 _QUICK = 256 * 1024
 _FEW = 4096
 
@@ -35,9 +48,17 @@ def read(endpoint: str, body: Any, known: Model | None = None) -> Prompt | None:
     return None if reader is None or not isinstance(body, dict) else reader(body, known)
 
 
+def read_upload(endpoint: str, form: Form, known: Model | None = None) -> Prompt | None:
+    """The prompt in a form, as far as it was read; None where none is counted. Takes no time."""
+    reader = _FORMS.get(endpoint)
+    return None if reader is None else reader(form, known)
+
+
 def quick(raw: bytes) -> bool:
     """Whether `read` takes less than 5 ms with this body, and its counting little more than its text needs.
 
     What takes time is the number of values in it: their commas and brackets are looked for.
     """
+    if len(raw) <= _FEW:
+        return True
     return len(raw) <= _QUICK and raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= _FEW

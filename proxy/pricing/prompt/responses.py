@@ -73,7 +73,7 @@ def _other(tally: Tally, kind: Any, item: dict[str, Any]) -> None:
         if isinstance(secret := item.get("encrypted_content"), str):
             tally.fixed += len(secret) // ENCRYPTED
     elif kind == "image_generation_call":
-        tally.fixed += tally.traits.image
+        tally.image()
     elif kind == "computer_call_output":
         content(tally, item.get("output"))
     elif kind != "item_reference":

@@ -2,29 +2,38 @@
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from proxy.pricing import tokens
+from proxy.pricing.prompt.dimensions import dimensions
+from proxy.pricing.prompt.encoded import data_url
 from proxy.pricing.prompt.prompt import Family, Prompt
 from proxy.pricing.prompt.traits import traits_for
+from proxy.pricing.prompt.vision import Size
 from proxy.pricing.values import Model
 
 MOST = 2**31 - 1
 """No number of a request counts for more."""
 _LONG = 1024
+_NO_UNITS: Mapping[str, Decimal] = {}
 _BASE64 = re.compile(rf"[\w+/-]{{{_LONG}}}", re.ASCII)
 
 
 class Tally:
-    """What was found so far: `texts` to count, and `fixed` tokens. Both may be added to directly."""
+    """What was found so far: `texts` to count, and `fixed` tokens. Both may be added to directly.
 
-    __slots__ = ("fixed", "model", "texts", "traits")
+    `model` is what the request calls it, `name` what the price table takes that for.
+    """
+
+    __slots__ = ("fixed", "model", "name", "texts", "traits")
 
     def __init__(self, body: Mapping[str, Any], known: Model | None = None) -> None:
         model = body.get("model")
         self.model = model if isinstance(model, str) else None
+        self.name = self.model if known is None else known.id
         self.traits = traits_for(self.model) if known is None else traits_for(known.id, known.encoding)
         self.texts: list[str] = []
         self.fixed = 0
@@ -34,8 +43,24 @@ class Tally:
         if isinstance(value, str) and value:
             self.texts.append(value)
 
+    def image(self, url: object = None, detail: object = None) -> None:
+        """Count a picture: by its size if it came in the URL, else the most that the model makes of one."""
+        encoded = data_url(url) if isinstance(url, str) else None
+        self.picture(None if encoded is None else dimensions(encoded.read), detail)
+
+    def picture(self, size: Size | None, detail: object = None) -> None:
+        """Count a picture of this size, or of any."""
+        vision = self.traits.vision
+        self.fixed += vision.most(detail) if size is None else vision.tokens(size, detail)
+
     def prompt(
-        self, family: Family, body: Mapping[str, Any], *, output: int | None, choices: int = 1
+        self,
+        family: Family,
+        body: Mapping[str, Any],
+        *,
+        output: int | None,
+        choices: int = 1,
+        units: Mapping[str, Decimal] = _NO_UNITS,
     ) -> Prompt:
         """What was found, as a prompt."""
         texts = self.texts
@@ -53,6 +78,7 @@ class Tally:
             output,
             choices,
             tier if isinstance(tier, str) else None,
+            units,
         )
 
 
@@ -67,7 +93,11 @@ def whole(value: object) -> int | None:
 
 def largest(*values: object) -> int | None:
     """The largest of those that are positive whole numbers, or None."""
-    return max((number for value in values if (number := whole(value)) is not None), default=None)
+    found: int | None = None
+    for value in values:
+        if value is not None and (number := whole(value)) is not None and (found is None or number > found):
+            found = number
+    return found
 
 
 def compact(value: object) -> str:
@@ -81,13 +111,13 @@ def compact(value: object) -> str:
 def loose(tally: Tally, value: object) -> None:
     """Count a value that no rule knows: its texts and keys, and one token for each other thing in it.
 
-    What looks like the bytes of an image counts as one.
+    What looks like the bytes of a picture counts as one.
     """
     for each in _walk(value):
         if not isinstance(each, str):
             tally.fixed += 1
         elif each.startswith("data:") or (len(each) > _LONG and _BASE64.match(each)):
-            tally.fixed += tally.traits.image
+            tally.image(each)
         elif each:
             tally.texts.append(each)
 

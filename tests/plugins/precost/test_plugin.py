@@ -17,8 +17,11 @@ from proxy.api import DRY_RUN, ESTIMATE, Cost, Exchange, Plugin, Reply, Server, 
 from proxy.api.testing import Played, Script, Sent, get, json, play, post, sse
 from proxy.pricing import tokens
 from proxy.pricing.prompt import read
+from proxy.pricing.table import default
 from proxy.pricing.values import Model
 from proxy.pricing.vocabulary import VOCABULARIES, Vocabulary, ranks
+from tests.pricing.prompt.media import field, file, multipart, png, wav
+from tests.pricing.tables import table
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello world"}]}
@@ -34,6 +37,7 @@ class Fixed:
     """Prices of two models: $1 a token in, $100 a token out; other names are unpriced."""
 
     version = "1"
+    rejects_unknown = False
 
     def model(self, name: str, *, upstream: str | None = None) -> Model | None:
         known = {"gpt-4o": 1000, "gpt-unlimited": None}
@@ -45,7 +49,7 @@ class Fixed:
         return ()
 
     def cost(self, usage: Usage, model: str | None = None, **more: Any) -> Cost:
-        raise NotImplementedError
+        return Cost(None)
 
     def max_cost(
         self,
@@ -241,7 +245,7 @@ async def test_each_endpoint_with_a_prompt_is_estimated(path: str, body: Any, ex
         get("/v1/models"),
         get("/v1/chat/completions"),
         post("/v1/moderations", {"input": "hello"}),
-        post("/v1/audio/speech", {"input": "hello"}),
+        post("/v1/files", {"input": "hello"}),
         post("/v1/chat/completions/x", HELLO),
         post(CHAT, b"{"),
         post(CHAT, b""),
@@ -506,3 +510,168 @@ async def test_a_preloaded_vocabulary_is_there_at_the_start(monkeypatch: pytest.
         assert loaded == expected
     with pytest.raises(ValueError, match="preload is true or false"):
         PreCost(preload="yes")  # type: ignore[arg-type]
+
+
+# -- models that nobody knows --------------------------------------------------------------------------
+
+
+def strict(policy: Any) -> Server:
+    prices = table(
+        {"known": {"input": "1", "output": "1"}},
+        unknown_model=policy,
+        upstreams={"azure": {"aliases": {"prod": "known"}, "multiplier": "2"}},
+    )
+    return Server(metrics=CollectorRegistry(), prices=prices)
+
+
+@pytest.mark.parametrize("model", ["nobody-knows", None, 7])
+@pytest.mark.parametrize("dry", [(), (("x-weir-dry-run", "true"),)])
+async def test_an_unknown_model_is_refused_where_the_table_says_so(model: Any, dry: Any) -> None:
+    body = {**HELLO, "model": model}
+    played = await play([PreCost()], post(CHAT, body, dry), server=strict({"policy": "reject"}))
+    assert (played.status, played.forwarded) == (404, None)
+    error = played.json()["error"]
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
+    assert played.headers.get("x-should-retry") == "false"
+
+
+@pytest.mark.parametrize(
+    ("policy", "cost"),
+    [({"policy": "allow_unpriced"}, None), ({"price_as": "known"}, Decimal("0.000014"))],
+)
+async def test_else_it_passes_and_is_priced_as_the_table_says(policy: Any, cost: Decimal | None) -> None:
+    body = {**HELLO, "model": "nobody-knows", "max_tokens": 5}
+    played = await play([PreCost()], post(CHAT, body), server=strict(policy))
+    assert played.status == 200
+    assert played.ex[ESTIMATE].max_cost == cost
+
+
+async def test_a_known_model_passes() -> None:
+    played = await play(
+        [PreCost()], post(CHAT, {**HELLO, "model": "known"}), server=strict({"policy": "reject"})
+    )
+    assert played.status == 200
+
+
+class Routed(Plugin):
+    """Knows the upstream beforehand."""
+
+    async def on_request(self, ex: Exchange) -> None:
+        ex.upstream = "azure"
+
+
+async def test_where_the_upstream_is_known_its_names_and_prices_count() -> None:
+    body = {**HELLO, "model": "prod", "max_tokens": 5}
+    played = await play([Routed(), PreCost()], post(CHAT, body), server=strict({"policy": "reject"}))
+    assert played.ex[ESTIMATE].max_cost == Decimal("0.000028")
+
+
+# -- what is asked for otherwise -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [({}, "my-old-one"), ({"model": None}, "my-old-one"), ({"model": "gpt-4o"}, "gpt-4o")],
+)
+async def test_a_deployment_takes_the_place_of_the_model(body: dict[str, Any], model: str) -> None:
+    sent = {"messages": HELLO["messages"], "max_tokens": 5, **body}
+    played = await asked(sent, path="/openai/deployments/my-old-one/chat/completions")
+    assert played.ex[ESTIMATE].model == model
+    assert played.forwarded is not None
+    assert orjson.loads(played.forwarded.body) == sent
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "cost"),
+    [
+        ("/v1/images/generations", {"model": "dall-e-3", "prompt": "hello", "quality": "hd", "n": 1}, "0.08"),
+        ("/v1/images/edits", {"model": "dall-e-2", "prompt": "hello", "n": 2}, "0.04"),
+        ("/v1/audio/speech", {"model": "tts-1", "input": "x" * 1000, "voice": "alloy"}, "0.015"),
+    ],
+)
+async def test_what_is_sold_by_the_piece_has_its_cost(path: str, body: Any, cost: str) -> None:
+    prices = Server(metrics=CollectorRegistry(), prices=default())
+    played = await play([PreCost()], post(path, body), server=prices)
+    assert played.headers.get("x-weir-estimated-cost-usd") == cost
+
+
+# -- uploads -------------------------------------------------------------------------------------------
+
+
+def upload(path: str, *parts: bytes, pieces: int = 1, headers: Sequence[tuple[str, str]] = ()) -> Sent:
+    body = multipart("x", *parts)
+    step = -(-len(body) // pieces)
+    return Sent(
+        path=path,
+        headers=[("content-type", "multipart/form-data; boundary=x"), *headers],
+        pieces=[body[at : at + step] for at in range(0, len(body), step)],
+    )
+
+
+PRICED = Server(metrics=CollectorRegistry(), prices=default())
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+async def test_a_recording_is_estimated_by_the_head_of_its_form(pieces: int) -> None:
+    sound = file("file", "a.wav", wav(60))  # 2.9 MB, far more than is looked at
+    sent = upload("/v1/audio/transcriptions", field("model", "whisper-1"), sound, pieces=pieces)
+    played = await play([PreCost()], sent, server=PRICED)
+    estimate = played.ex[ESTIMATE]
+    assert (estimate.model, estimate.units) == ("whisper-1", {"seconds": Decimal(60)})
+    assert played.headers.get("x-weir-estimated-cost-usd") == "0.006"
+    assert played.forwarded is not None
+    assert played.forwarded.body == b"".join(sent.pieces)
+    assert played.forwarded.complete
+
+
+async def test_what_has_no_text_needs_no_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_encoders", {})
+    monkeypatch.setattr(tokens, "load", None)  # calling it fails
+    sent = upload("/v1/audio/transcriptions", field("model", "whisper-1"), file("file", "a.wav", wav(1)))
+    played = await play([PreCost()], sent, server=PRICED)
+    assert played.ex[ESTIMATE].input_tokens == 10
+
+
+async def test_an_edit_is_estimated_by_the_head_of_its_form() -> None:
+    fields = field("model", "gpt-image-1"), field("prompt", "hello"), field("size", "1024x1024")
+    sent = upload("/v1/images/edits", *fields, file("image[]", "a.png", png(1024, 1024)))
+    played = await play([PreCost()], sent, server=PRICED)
+    estimate = played.ex[ESTIMATE]
+    assert (estimate.input_tokens, estimate.max_output_tokens) == (65 + 129 + 1, 4160)
+    assert estimate.max_cost is not None
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        upload("/v1/audio/transcriptions", file("file", "a.wav", wav(1))),
+        upload("/v1/audio/transcriptions", file("file", "a.wav", wav(60)), field("model", "whisper-1")),
+        upload("/v1/images/edits", field("model", "m"), headers=[("content-encoding", "gzip")]),
+        Sent(path="/v1/images/edits", headers=[("content-type", "multipart/form-data")], pieces=[b"--x--"]),
+        Sent(path="/v1/audio/translations", headers=[], pieces=[b"\x00" * 200_000]),
+    ],
+)
+async def test_a_form_that_does_not_say_its_model_at_once_passes_as_it_came(sent: Sent) -> None:
+    played = await play([PreCost()], sent, server=strict({"policy": "reject"}))
+    assert ESTIMATE not in played.ex
+    assert played.forwarded is not None
+    assert played.forwarded.body == b"".join(sent.pieces)
+
+
+async def test_an_upload_for_an_unknown_model_is_refused_too() -> None:
+    sent = upload("/v1/audio/transcriptions", field("model", "whisper-9"), file("file", "a.wav", wav(1)))
+    played = await play([PreCost()], sent, server=strict({"policy": "reject"}))
+    assert (played.status, played.forwarded) == (404, None)
+
+
+async def test_an_upload_is_never_a_dry_run() -> None:
+    sent = upload("/v1/images/edits", field("model", "m"), headers=[("x-weir-dry-run", "true")])
+    played = await play([PreCost()], sent, server=PRICED)
+    assert (played.status, played.forwarded) == (400, None)
+    assert played.json()["error"]["code"] == "dry_run_not_possible"
+
+
+async def test_a_deployment_may_be_for_uploads() -> None:
+    path = "/openai/deployments/whisper-1/audio/transcriptions"
+    played = await play([PreCost()], upload(path, file("file", "a.wav", wav(2))), server=PRICED)
+    assert played.ex[ESTIMATE].model == "whisper-1"

@@ -31,24 +31,28 @@ def test_others_with_three(model: str | None) -> None:
         ("gpt-4-turbo", 1445, 85),
         ("gpt-5", 1190, 70),
         ("gpt-5-chat-latest", 1190, 70),
-        ("gpt-5-mini", 2489, 2489),
+        ("gpt-5-mini", 1844, 1844),
         ("gpt-5-nano", 3779, 3779),
         ("gpt-5.2", 1844, 1844),
         ("gpt-5.3-codex", 1844, 1844),
-        ("gpt-5.4", 12_000, 12_000),
+        ("gpt-5.4", 3000, 3000),
         ("gpt-5.4-mini", 2489, 2489),
         ("gpt-5.4-nano", 3779, 3779),
-        ("gpt-5.6-sol", 12_000, 12_000),
+        ("gpt-5.5", 12_000, 3000),
+        ("gpt-5.6-sol", 12_000, 3000),
+        ("gpt-6.1-sol", 12_000, 3000),
+        ("gpt-image-1.5", 65 + 4 * 129, 65),
         ("o1-pro", 1275, 75),
         ("o3", 1275, 75),
         ("o4-mini", 2642, 2642),
         ("computer-use-preview", 1097, 65),
-        ("qwen-vl", 12_000, 12_000),
-        (None, 12_000, 12_000),
+        ("qwen-vl", 12_000, 3000),
+        (None, 12_000, 3000),
     ],
 )
 def test_what_an_image_is_at_most(model: str | None, most: int, low: int) -> None:
-    assert (traits_for(model).image, traits_for(model).image_low) == (most, low)
+    vision = traits_for(model).vision
+    assert (vision.most(None), vision.most("low")) == (most, low)
 
 
 def test_the_oldest_turbo() -> None:
