@@ -1,8 +1,12 @@
-"""How usage and cost are told: headers of a JSON answer, one comment in a stream."""
+"""How usage and cost are told: headers of a JSON answer, one comment in a stream, a member of the usage."""
 
 from collections.abc import Sequence
+from typing import Any, Final
 
-from proxy.api import Cost, Event, Usage
+from proxy.api import Cost, Event, Usage, find_member, insert_member
+
+INSIDE: Final = 256 * 1024
+"""Bytes of an answer, or of an event, in which the cost is put; more may take longer than the loop has."""
 
 
 def headers(usage: Usage, cost: Cost) -> list[tuple[bytes, bytes]]:
@@ -55,3 +59,28 @@ def after(line: bytes, end: bytes, *, glued: bool) -> Event:
 def line_end(raw: bytes) -> bytes:
     """How the last line of an event ends."""
     return b"\r\n" if raw.endswith(b"\r\n") else raw[-1:]
+
+
+def inside(body: bytes, data: Any, cost: Cost) -> bytes | None:
+    """The answer, or the data of an event, with `cost` in its usage; all other bytes stay. None if it is to
+    stay as it is. `data` is what it parses to."""
+    if len(body) > INSIDE or not isinstance(data, dict) or cost.provenance != "measured":
+        return None
+    path = ["usage"]
+    if not isinstance(data.get("usage"), dict):
+        data = data.get("response")
+        path.insert(0, "response")
+    if not isinstance(data, dict) or not isinstance(data.get("usage"), dict) or "cost" in data["usage"]:
+        return None
+    amount = b"null" if cost.amount is None else format(cost.amount, "f").encode()
+    return _put(body, path, amount)
+
+
+def _put(body: bytes, path: list[str], amount: bytes) -> bytes:
+    if not path:
+        return insert_member(body, "cost", amount)
+    place = find_member(body, path[0])
+    if place is None:
+        raise KeyError(path[0])
+    inner = _put(body[place.value : place.end], path[1:], amount)
+    return b"".join((body[: place.value], inner, body[place.end :]))

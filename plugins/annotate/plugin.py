@@ -2,13 +2,34 @@
 
 import asyncio
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Final
 
-from proxy.api import COST, USAGE, ClientError, Cost, Event, Exchange, Plugin, Response, Server, Slot, Usage
+from proxy.api import (
+    COST,
+    ESTIMATE,
+    USAGE,
+    ClientError,
+    Cost,
+    End,
+    Event,
+    Exchange,
+    Plugin,
+    Response,
+    Server,
+    Slot,
+    Usage,
+)
+from proxy.api.fuse import FUSE
+from proxy.pricing.output.meter import Meter
+from proxy.pricing.output.streamed import BATCH, SMALL
 from proxy.pricing.usage import ENDPOINTS, read
 from proxy.pricing.values import Prices
 
 from . import asking, notes
+from .burning import Burning
+from .counting import Counting, Running
+from .unmeasured import begin, encoding_of, model_of, unmeasured
 
 HOLD_LIMIT: Final = 4 * 1024 * 1024
 IMAGES_HOLD_LIMIT: Final = 16 * 1024 * 1024
@@ -27,14 +48,43 @@ _BOM: Final = b"\xef\xbb\xbf"
 class _Call:
     """What is known of one exchange whose answer may have a usage."""
 
-    __slots__ = ("asked", "charged", "endpoint", "ids", "line_end", "model", "rewrites", "succeeded", "told")
+    __slots__ = (
+        "asked",
+        "batch",
+        "burning",
+        "charged",
+        "endpoint",
+        "ids",
+        "line_end",
+        "model",
+        "rewrites",
+        "room",
+        "running",
+        "shown",
+        "so_far",
+        "strips",
+        "succeeded",
+        "told",
+    )
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
+        self.batch: list[bytes] = []
+        """The events that no usage has told of yet, or the last of them: see `Streamed`."""
+        self.room = BATCH
+        """Events that `batch` has room for; none, where each is charged as it comes."""
+        self.burning: Burning | None = None
+        self.running: Running | None = None
+        self.shown = False
+        """Whether the answer can be read."""
+        self.so_far: Usage | None = None
+        """A usage that is not the last."""
         self.model: str | None = None
         self.asked = False
         self.succeeded = False
         self.rewrites = False
+        self.strips = False
+        """Whether what asking adds is taken out again."""
         self.told = False
         """Whether the comment is out."""
         self.ids = False
@@ -51,25 +101,36 @@ class Annotate(Plugin):
 
     JSON answers are held for their headers, up to 4 MiB (images: 16 MiB). In streams of completions the
     upstream is asked for the usage if the client did not, and what that adds is taken out again; the comment
-    comes before `[DONE]`. An answer without a usage leaves both slots empty. Answers that failed are not
-    touched, and what is fetched later (`GET /responses/{id}`) is not charged again.
+    comes before `[DONE]`. Where no usage came, or not the last, both slots have an estimate at the end, made
+    of what was streamed, with bounds. Answers that failed are not touched, and what is fetched later
+    (`GET /responses/{id}`) is not charged again.
     """
 
     provides = (USAGE, COST)
     on_error = "skip"  # a note that cannot be made is no reason to break an answer
 
-    def __init__(self, stream: str = "comment", headers: str | bool = "on") -> None:
+    def __init__(
+        self, stream: str = "comment", headers: str | bool = "on", inside: str | bool = "off"
+    ) -> None:
         if stream not in ("comment", "none"):
             raise ValueError("stream is comment or none")
         if headers not in ("on", "off", True, False):
             raise ValueError("headers is on or off")
+        if inside not in ("on", "off", True, False):
+            raise ValueError("inside is on or off")
+        self._inside = inside in ("on", True)
         self._comments = stream == "comment"
         self._headers = headers in ("on", True)
         self._prices: Prices | None = None
+        self._counting = Counting()
 
     async def start(self, server: Server) -> None:
         """Take the price table."""
         self._prices = server.prices
+
+    async def stop(self) -> None:
+        """See `Plugin.stop`."""
+        self._counting.close()
 
     async def on_request(self, ex: Exchange) -> None:
         """Ask a stream for its usage, and for an answer that can be read."""
@@ -79,17 +140,18 @@ class Annotate(Plugin):
             return
         call = ex[_CALL] = _Call(endpoint)
         data = await _body(ex)
-        if data.get("stream") is True and self._comments:
+        streams = data.get("stream") is True
+        if self._inside or (streams and self._comments):
             request.headers[b"accept-encoding"] = b"identity"
-            if endpoint in asking.ENDPOINTS and asking.wants(data):
-                body = await request.read()
-                if len(body) <= asking.INLINE:
-                    request.set_body(asking.ask(body, data))
-                else:
-                    request.set_body(await asyncio.to_thread(asking.ask, body, data))
-                call.asked = True
         else:
             _ask_for_readable(ex)
+        if streams and self._comments and endpoint in asking.ENDPOINTS and asking.wants(data):
+            body = await request.read()
+            if len(body) <= asking.INLINE:
+                request.set_body(asking.ask(body, data))
+            else:
+                request.set_body(await asyncio.to_thread(asking.ask, body, data))
+            call.asked = True
         model = data.get("model")
         call.model = model if isinstance(model, str) else None
 
@@ -103,52 +165,140 @@ class Annotate(Plugin):
         if not call.succeeded:
             return
         if response.is_json:
-            if self._headers and _coding(response) in _READABLE:
+            coding = _coding(response)
+            if self._headers and coding in _READABLE:
                 response.hold(IMAGES_HOLD_LIMIT if call.endpoint.startswith("images/") else HOLD_LIMIT)
-        elif response.is_stream and self._comments and _coding(response) == "identity":
-            # An upstream that compresses all the same is passed on, asked for or not: rather a usage too many
-            # than no answer.
-            response.rewrites()
-            call.rewrites = True
+            if self._inside and coding == "identity":
+                response.rewrites()
+                call.rewrites = True
+        elif response.is_stream:
+            coding = _coding(response)
+            call.shown = coding in _READABLE and not call.endpoint.startswith("images/")
+            if FUSE in ex:
+                call.burning = await self._light(ex, call)
+                call.room = 0
+            if (self._comments or self._inside) and coding == "identity":
+                # An upstream that compresses all the same is passed on, asked for or not: rather a usage too
+                # many than no answer.
+                response.rewrites()
+                call.rewrites = True
+                call.strips = call.asked
+                call.told = not self._comments
 
     def on_event(self, ex: Exchange, event: Event) -> Event | Sequence[Event] | None:
-        """Nearly all events have no usage: of those this asks three questions of their bytes, and no more."""
+        """Nearly all events have no usage, or a null in its place, in one line: of those this asks a few
+        questions of their bytes, none twice."""
         call = ex.get(_CALL)
         if call is None or not call.succeeded:
             return None
-        raw = event.raw
         if event.kind == "json":
-            if b'"usage"' in raw:
-                self._charge(ex, call, read(call.endpoint, event.json()))
-                if call.charged is not None and not ex.response.started and self._headers:
-                    ex.response.headers.raw += notes.headers(*call.charged)
+            return self._on_json(ex, call, event)
+        raw = event.raw
+        edited = None
+        usage = asking.find_usage(raw)
+        if usage >= 0:
+            if not asking.is_plain_null(raw, usage):
+                return self._on_usage(ex, call, event)
+            if call.strips:
+                edited = asking.without_plain_null(raw, usage)
+        batch = call.batch
+        batch.append(raw)
+        if len(batch) >= call.room or len(raw) > SMALL:
+            self._make_room(ex, call, raw)
+        if usage >= 0 or not call.rewrites or _is_one_object(raw):
+            return edited
+        return self._with_comment(call, event)
+
+    async def on_end(self, ex: Exchange, end: End) -> None:
+        """Estimate what was not told."""
+        call = ex.get(_CALL)
+        if call is None or (call.charged and (call.so_far is None or end.reason == "complete")):
+            return
+        found = await unmeasured(ex, end, call, await _body(ex), self._prices, self._counting)
+        if found is not None:
+            usage, ex[COST] = found
+            if usage is not None:
+                ex[USAGE] = [usage]
+
+    async def _light(self, ex: Exchange, call: _Call) -> Burning:
+        """The fuse of this stream, from here on."""
+        prices = self._prices
+        estimate = ex.get(ESTIMATE)
+        tokens = 0
+        if estimate is not None:
+            tokens = estimate.input_bound if estimate.input_tokens is None else estimate.input_tokens
+        tier = (await _body(ex)).get("service_tier")
+
+        def price(output: int) -> Decimal | None:
+            if prices is None:
+                return None
+            usage = Usage(tokens, output, service_tier=tier if isinstance(tier, str) else None)
+            return prices.cost(usage, call.model, upstream=ex.upstream).amount
+
+        known = model_of(call, prices, ex.upstream)
+        return Burning(ex[FUSE], Meter(call.endpoint, encoding_of(call, known)), price)
+
+    def _with_comment(self, call: _Call, event: Event) -> Event | Sequence[Event] | None:
+        """The end of a stream with what it cost; an event before that as it is."""
+        if not call.ids:
+            call.ids = _sets_id(event)
+        if call.charged is None or call.told:
             return None
-        if not call.rewrites:
-            if b'"usage"' in raw and not _only_null(raw):
-                self._charge(ex, call, read(call.endpoint, event.json()))
-            return None
-        if not call.ids and (b"\nid" in raw or b"\rid" in raw or raw.startswith((b"id", _BOM))):
-            call.ids = event.id is not None
-        if b'"usage"' in raw:
-            return self._on_usage(ex, call, event)
-        if call.charged is not None and not call.told:
-            if event.kind == "end":
-                # A completion without [DONE] was not completed.
-                if call.endpoint not in asking.ENDPOINTS:
-                    return notes.after(notes.comment(*call.charged), call.line_end, glued=call.ids)
-            elif b"[DONE]" in raw and event.data.lstrip().startswith(b"[DONE]"):
-                call.told = True
-                return notes.before(event, notes.comment(*call.charged), glued=call.ids)
+        if event.kind == "end":
+            # A completion without [DONE] was not completed.
+            if call.endpoint not in asking.ENDPOINTS:
+                return notes.after(notes.comment(*call.charged), call.line_end, glued=call.ids)
+        elif event.raw.find(b"[DONE]") >= 0 and event.data.lstrip().startswith(b"[DONE]"):
+            call.told = True
+            return notes.before(event, notes.comment(*call.charged), glued=call.ids)
         return None
 
+    def _on_json(self, ex: Exchange, call: _Call, event: Event) -> Event | None:
+        raw = event.raw
+        if raw.find(b'"usage"') >= 0:
+            self._charge(ex, call, read(call.endpoint, event.json()))
+            if call.charged is not None and not ex.response.started:
+                if self._headers:
+                    ex.response.headers.raw += notes.headers(*call.charged)
+                return self._with_cost(call, event) if call.rewrites else None
+        if call.charged is None and not call.endpoint.startswith("images/"):
+            call.shown = True
+            call.batch.append(raw)
+        return None
+
+    def _with_cost(self, call: _Call, event: Event) -> Event | None:
+        """This event with the cost in its usage, if that is wanted and can be."""
+        if not self._inside or call.charged is None:
+            return None
+        data = notes.inside(event.data, event.json(), call.charged[1])
+        if data is None:
+            return None
+        return event.with_data(data) if event.kind == "json" else asking.with_data(event, data)
+
     def _on_usage(self, ex: Exchange, call: _Call, event: Event) -> Event | Sequence[Event] | None:
-        if not _only_null(event.raw):
+        raw = event.raw
+        if call.rewrites and not call.ids:
+            call.ids = _sets_id(event)
+        usage = data = None
+        if not _only_null(raw):
             data = event.json()
-            self._charge(ex, call, read(call.endpoint, data))
-            call.line_end = notes.line_end(event.raw)
-            if call.asked and asking.is_ours(data):
-                return ()
-        return asking.without_null(event) if call.asked else None
+            usage = read(call.endpoint, data)
+        if usage is None:
+            call.batch.append(raw)
+            if len(call.batch) >= call.room or len(raw) > SMALL:
+                self._make_room(ex, call, raw)
+        else:
+            self._charge(ex, call, usage)
+            if call.endpoint in asking.ENDPOINTS and not _is_last(data):
+                call.so_far = usage
+            call.line_end = notes.line_end(raw)
+        if not call.rewrites:
+            return None
+        if not call.strips:
+            return None if usage is None else self._with_cost(call, event)
+        if usage is not None and asking.is_ours(data):
+            return ()
+        return asking.without_null(event) if usage is None else self._with_cost(call, event)
 
     def _charge(self, ex: Exchange, call: _Call, usage: Usage | None) -> None:
         """The last usage counts: an upstream may tell it more than once."""
@@ -159,6 +309,23 @@ class Annotate(Plugin):
         ex[USAGE] = [usage]
         ex[COST] = cost
         call.charged = usage, cost
+        call.so_far = None
+        call.batch.clear()
+        if call.running is not None:
+            call.running.forget()
+
+    def _make_room(self, ex: Exchange, call: _Call, raw: bytes) -> None:
+        """Many events, or a large one, have come since a usage did; or each is to be charged."""
+        if not call.shown:
+            call.batch.clear()
+            return
+        if call.burning is not None:
+            if call.burning.used_up(raw):
+                ex.abort(ex[FUSE].blown())
+            if len(call.batch) < BATCH and len(raw) <= SMALL:
+                return
+        running = call.running or begin(call, model_of(call, self._prices, ex.upstream), self._counting)
+        running.make_room(raw)
 
 
 async def _body(ex: Exchange) -> dict[str, Any]:
@@ -193,4 +360,24 @@ def _coding(response: Response) -> str:
 
 def _only_null(raw: bytes) -> bool:
     """Whether the one usage in an event is null, as in each chunk but the last of a stream that was asked."""
-    return (b'"usage":null' in raw or b'"usage": null' in raw) and raw.count(b'"usage"') == 1
+    null = raw.find(b'"usage":null') >= 0 or raw.find(b'"usage": null') >= 0
+    return null and raw.count(b'"usage"') == 1
+
+
+def _is_one_object(raw: bytes) -> bool:
+    """Whether an event is one line of JSON, as nearly all are: such a one sets no id and is not [DONE]."""
+    return raw[:7] == b"data: {" and raw.find(b"\n") == len(raw) - 2 and raw.find(b"\r") < 0
+
+
+def _sets_id(event: Event) -> bool:
+    raw = event.raw
+    may = raw.startswith((b"id", _BOM)) or raw.find(b"\nid") >= 0 or raw.find(b"\rid") >= 0
+    return may and event.id is not None
+
+
+def _is_last(data: Any) -> bool:
+    """Whether the usage in a chunk is that of the whole answer; some tell what was used so far."""
+    choices = data.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return True
+    return all(isinstance(choice, dict) and choice.get("finish_reason") is not None for choice in choices)

@@ -52,7 +52,7 @@ class Event:
         if self.kind == "json":
             return raw
         # Nearly every event there is: one data line, LF LF.
-        if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
+        if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and raw.find(b"\r") < 0:
             return raw[6:-2]
         return b"\n".join(value for name, value in self.fields() if name == b"data")
 

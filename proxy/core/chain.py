@@ -148,20 +148,19 @@ class Run:
         """Whether any entered plugin looks at events."""
         return bool(self._entered(self._chain._event))
 
-    def events(self, events: Iterable[Event]) -> list[Event]:
+    def events(self, events: list[Event]) -> list[Event]:
         """`on_event` of every entered plugin, in reverse, for each event; what comes out in their stead."""
         if self._context is None:
             return self._events(events)
         return self._context.run(self._events, events)
 
-    def _events(self, events: Iterable[Event]) -> list[Event]:
-        passing = list(events)
+    def _events(self, events: list[Event]) -> list[Event]:
         for _, plugin, hook in self._entered(self._chain._event):
-            passing = self._through(plugin, hook, passing)
-        return passing
+            events = self._through(plugin, hook, events)
+        return events
 
     def _through(self, plugin: Plugin, hook: OnEvent, events: Iterable[Event]) -> list[Event]:
-        ex = self._ex
+        ex, flight = self._ex, self._flight
         out: list[Event] = []
         for event in events:
             if event.kind == "part":
@@ -174,7 +173,8 @@ class Run:
             except Exception as error:  # noqa: BLE001
                 self._failed(plugin, "on_event", error)
                 result = None
-            self._flight.check()
+            if flight.cause is not None:
+                raise flight.cause
             if result is None:
                 out.append(event)
             elif ex.response.rewriting is None and ex.response.started:

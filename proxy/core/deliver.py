@@ -111,6 +111,10 @@ class Delivery:
         """Whether what was sent ends with a whole event, so that one more can follow."""
         return not self._tail or self._tail.endswith(_BLOCK_ENDS)
 
+    def send_to(self, send: Send) -> None:
+        """From here on this gets what the client would have got."""
+        self._send = send
+
     def deliver(self) -> Awaitable[None]:
         """Give the client this answer, whole. Raises what stopped it."""
         response = self._ex.response

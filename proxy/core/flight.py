@@ -23,6 +23,7 @@ class Flight:
         "_loop",
         "_task",
         "_total_at",
+        "_total_late",
         "cause",
         "deadline",
         "ending",
@@ -35,12 +36,18 @@ class Flight:
         self._loop = loop
         self._task = task or asyncio.current_task(loop)
         self._total_at = loop.time() + total
+        self._total_late: Late = errors.max_duration
         self._end_task: asyncio.Task[None] | None = None
         self.cause: WeirError | None = None
         self.deadline = self._total_at
         self.late: Late = errors.max_duration
         self.ending = False
         self.overdue = False
+
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """The task that carries it."""
+        return self._task
 
     def arm(self, seconds: float, late: Late) -> None:
         """See `Clock.arm`; the total is never extended."""
@@ -50,12 +57,21 @@ class Flight:
             self.late = late
         else:
             self.deadline = self._total_at
-            self.late = errors.max_duration
+            self.late = self._total_late
 
     def rest(self) -> None:
         """Nothing is awaited from the upstream now: only the total counts."""
         self.deadline = self._total_at
-        self.late = errors.max_duration
+        self.late = self._total_late
+
+    def shorten(self, seconds: float, late: Late) -> None:
+        """All of it is to end within so many seconds from now, unless it would have ended before."""
+        total_at = self._loop.time() + seconds
+        if total_at < self._total_at:
+            self._total_at = total_at
+            self._total_late = late
+        if self._total_at <= self.deadline:
+            self.rest()
 
     def interrupt(self, cause: WeirError) -> None:
         """End this exchange for this cause. The first cause counts."""

@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator
 from email.utils import formatdate
+from functools import partial
 from itertools import count
 from time import monotonic_ns
 from typing import Any
@@ -44,11 +45,16 @@ from proxy.core.seal import sealed
 from proxy.core.upstream import Answer, Outgoing
 from proxy.core.watch import watch
 
-_ID_PREFIX = os.urandom(8).hex()
 _WITHOUT_BODY_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 
 
 COMPLETED = End("complete", "completed")
+
+DRAINS = 100
+"""Answers of a process that are read to their end at a time though their clients have gone; more of them are
+cancelled."""
+DRAIN_LIMIT = 16 * 1024 * 1024
+"""Bytes of one such answer; what is longer is cancelled there."""
 
 
 class _Done:
@@ -78,6 +84,8 @@ class Setup:
         self.route = route
         self.total = route.settings.timeouts.total
         self.idle = route.settings.timeouts.idle
+        self.drain = route.settings.timeouts.drain if route.settings.on_disconnect == "drain" else 0.0
+        self.drains = 0
         limits = self.limits = settings.limits_http
         # What every exchange needs, off pydantic's models: reading an attribute of those costs more.
         self.json_body, self.body_idle = limits.json_body, limits.body_idle
@@ -97,6 +105,7 @@ class Forwarder:
         self.deadlines = deadlines
         self.endpoint = gate.Paths().endpoint
         self._ids = count()
+        self._prefix = os.urandom(8).hex()
 
     def forward(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request by sending it upstream."""
@@ -111,7 +120,7 @@ class Forwarder:
 
     def next_id(self) -> str:
         """A request id: unique in this process by its count, across processes by its random beginning."""
-        return f"{_ID_PREFIX}{next(self._ids):010x}"
+        return f"{self._prefix}{next(self._ids):010x}"
 
 
 class Trip:
@@ -122,9 +131,11 @@ class Trip:
         "_body",
         "_client",
         "_delivery",
+        "_drained",
         "_end",
         "_forwarder",
         "_hangs_up",
+        "_left",
         "_named",
         "_raw_path",
         "_receive",
@@ -156,6 +167,7 @@ class Trip:
         self._end: End | None = None
         self._named: frozenset[bytes] = frozenset()
         self._hangs_up = False
+        self._left: str | None = None
         self._responding = False
         self._unwatch: Callable[[], None] | None = None
         address = scope.get("client")
@@ -203,6 +215,8 @@ class Trip:
             self._stop_watching()
             flights.discard(self.flight)
             deadlines.discard(self.flight)
+            if self._left is not None:
+                self._setup.drains -= 1
             self._delivery = None  # it knows us: without a cycle there is nothing for the collector
         if stranger is not None:
             raise stranger
@@ -290,12 +304,13 @@ class Trip:
             timeline.last_byte = monotonic_ns()
             if body:
                 timeline.first_byte = timeline.last_byte
+            end = COMPLETED if self._left is None else End("client_gone", self._left)
             if run.ends:
-                await self._finish(COMPLETED)
+                await self._finish(end)
                 await self._send_whole(body)
             else:
                 await self._send_whole(body)
-                self._finish_at_once(COMPLETED)
+                self._finish_at_once(end)
         finally:
             if size:
                 held.free(size)
@@ -421,7 +436,9 @@ class Trip:
     def _complete(self) -> Awaitable[None]:
         end = COMPLETED
         delivery = self._delivery
-        if (
+        if self._left is not None:
+            end = End("client_gone", self._left)
+        elif (
             delivery is not None
             and self.ex.response.is_stream
             and self.ex.request.endpoint.endswith("completions")
@@ -513,7 +530,25 @@ class Trip:
             self._unwatch = None
 
     def _gone(self, code: str) -> None:
-        self.flight.interrupt(ClientGone(code))
+        setup = self._setup
+        if not setup.drain or setup.drains >= DRAINS:
+            self.flight.interrupt(ClientGone(code))
+            return
+        # The answer is read on as if somebody still got it.
+        self._left = code
+        self._drained = 0
+        setup.drains += 1
+        self._client = None
+        self._send = self._drop
+        if self._delivery is not None:
+            self._delivery.send_to(self._drop)
+        self.flight.shorten(setup.drain, partial(ClientGone, code))
+
+    async def _drop(self, message: Any) -> None:
+        self._drained += len(message.get("body", b""))
+        if self._drained > DRAIN_LIMIT:
+            assert self._left is not None  # noqa: S101 # it is why we are here
+            raise ClientGone(self._left)
 
     # -- logs --------------------------------------------------------------------------------------
 

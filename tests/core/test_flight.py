@@ -63,6 +63,23 @@ async def test_at_rest_only_the_total_counts() -> None:
     assert flight.late().code == "max_duration"
 
 
+async def test_the_total_may_become_shorter_but_never_longer() -> None:
+    flight = Flight(10)
+    flight.arm(2, errors.idle_timeout)
+    flight.shorten(5, ClientGone)
+    assert flight.late().code == "upstream_idle_timeout"
+    flight.arm(100, errors.idle_timeout)
+    assert flight.deadline == pytest.approx(now() + 5, abs=1)
+    assert isinstance(flight.late(), ClientGone)
+    flight.arm(4, errors.idle_timeout)
+    flight.shorten(1, ClientGone)
+    assert flight.deadline == pytest.approx(now() + 1, abs=0.5)
+    flight.shorten(50, lambda: CAUSE)
+    flight.rest()
+    assert flight.deadline == pytest.approx(now() + 1, abs=0.5)
+    assert isinstance(flight.late(), ClientGone)
+
+
 async def test_an_interruption_from_outside_cancels_the_task_wherever_it_waits() -> None:
     flight, task = await in_a_task(forever)
     flight.interrupt(CAUSE)
@@ -199,3 +216,11 @@ async def test_telling_the_cause_has_a_limit_and_can_be_interrupted_anew() -> No
     flight.interrupt(OTHER)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 2)
+
+
+async def test_the_task_that_carries_it_is_known() -> None:
+    flight, task = await in_a_task(forever)
+    assert flight.task is task
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

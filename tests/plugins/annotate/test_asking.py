@@ -2,7 +2,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plugins.annotate import asking
@@ -129,6 +129,72 @@ def test_other_nulls_stay(data: bytes) -> None:
 def test_events_as_nobody_writes_them(raw: bytes, left: bytes | None) -> None:
     event = asking.without_null(Event(raw))
     assert (None if event is None else event.raw) == left
+
+
+plain = st.sampled_from(
+    [
+        b"data: {",
+        b'"a":1,',
+        b'"b":"x"',
+        b'"b":{"usage":null}',
+        b',"usage":null',
+        b', "usage": null',
+        b',"usage":{"prompt_tokens":1}',
+        b',"obfuscation":"xY3"',
+        b',"c":"\\"usage\\":null"',
+        b',"c":"usage"',
+        b',"c":[1]',
+        b"}",
+        b"\n",
+        b"\r",
+        b"\nid: 7",
+        b"\rid: 7",
+        b"\xef\xbb\xbf",
+    ]
+)
+
+
+@given(st.lists(plain, max_size=8).map(b"".join), st.booleans())
+@example(b'"b":1,"usage":null,"obfuscation":"xY3"}', True)
+@example(b'"b":1,"usage":null}', True)
+@example(b'"b":1,"usage":null}\rid: 7', True)
+@settings(max_examples=400)
+def test_the_quick_way_finds_what_the_slow_one_does(text: bytes, opened: bool) -> None:
+    event = Event((b"data: {" if opened else b"") + text + b"\n\n")
+    at = asking.find_usage(event.raw)
+    assert at == event.raw.rfind(b'"usage"')
+    if at < 0 or not asking.is_plain_null(event.raw, at):
+        return
+    assert event.id is None
+    quick = asking.without_plain_null(event.raw, at)
+    data = event.json()
+    if isinstance(data, dict):
+        assert data["usage"] is None
+        assert quick.data.count(b'"usage"') == event.data.count(b'"usage"') - 1
+        if event.data.count(b'"usage":') == 1:
+            slow = asking.without_null(event)
+            assert slow is not None
+            assert slow.raw == quick.raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_plain"),
+    [
+        (b'data: {"a":1,"usage":null}\n\n', True),
+        (b'data: {"a":1,"usage":null,"obfuscation":"xY3","b":""}\n\n', True),
+        (b'data: {"a":1,"usage":null,"b":{"c":1}}\n\n', False),
+        (b'data: {"a":{"usage":null},"b":{}}\n\n', False),
+        (b'data: {"a":1,"usage":null}\r\n\n', False),
+        (b'data: {"a":1,"usage":null}\nid: 1\n\n', False),
+        (b'id: 1\ndata: {"a":1,"usage":null}\n\n', False),
+        (b'data: {"a":1}\rdata: ,"usage":null}\n\n', False),
+        (b'data: {"usage":null}\n\n', False),
+        (b'data: {"a":1,"usage":0}\n\n', False),
+        (b',"usage":null}\n\n', False),
+    ],
+)
+def test_what_the_quick_way_is_for(raw: bytes, is_plain: bool) -> None:
+    assert asking.is_plain_null(raw, asking.find_usage(raw)) is is_plain
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,33 @@ def test_after_the_last_event() -> None:
 )
 def test_line_ends(raw: bytes, end: bytes) -> None:
     assert notes.line_end(raw) == end
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"usage":{"a":1}}', b'{"usage":{"cost":0.00000005,"a":1}}'),
+        (b' {"x":1e2 , "usage" : { } }\n', b' {"x":1e2 , "usage" : { "cost":0.00000005} }\n'),
+        (b'{"usage":1,"usage":{"a":1}}', b'{"usage":1,"usage":{"cost":0.00000005,"a":1}}'),
+        (
+            b'{"type":"response.completed","response":{"usage":{"a":1},"n":18446744073709551616}}',
+            b'{"type":"response.completed","response":{"usage":{"cost":0.00000005,"a":1},'
+            b'"n":18446744073709551616}}',
+        ),
+        (b'{"usage":{"cost":1}}', None),
+        (b'{"usage":null}', None),
+        (b'{"response":{"usage":null}}', None),
+        (b'{"response":7}', None),
+        (b"[]", None),
+        (b'{"usage":{"a":"' + b"x" * notes.INSIDE + b'"}}', None),
+    ],
+)
+def test_inside_the_usage(body: bytes, told: bytes | None) -> None:
+    assert notes.inside(body, orjson.loads(body), EXACT) == told
+
+
+def test_inside_the_usage_there_is_null_without_a_price_and_nothing_that_was_not_measured() -> None:
+    body = b'{"usage":{"a":1}}'
+    unpriced = Cost(None, provenance="measured")
+    assert notes.inside(body, orjson.loads(body), unpriced) == b'{"usage":{"cost":null,"a":1}}'
+    assert notes.inside(body, orjson.loads(body), Cost(Decimal(1), provenance="estimated")) is None

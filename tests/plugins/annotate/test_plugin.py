@@ -19,7 +19,7 @@ from proxy.api import COST, USAGE, Cost, End, Event, Exchange, Plugin, UpstreamE
 from proxy.api.testing import Played, Script, Sent, get, json, play, post, sse
 from proxy.core.sse import EVENT_LIMIT
 
-from .upstream import STYLES, FakePrices, Style, asks, server
+from .upstream import INPUT, OUTPUT, STYLES, FakePrices, Style, asks, server
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CHAT = "/v1/chat/completions"
@@ -55,6 +55,14 @@ def told(played: Played) -> dict[str, str]:
     return {name: played.headers[name] for name in names}
 
 
+def measured(played: Played) -> bool:
+    """Whether the upstream's word is what counts. What else is told is an estimate."""
+    (usage,) = played.ex[USAGE]
+    cost = played.ex[COST]
+    assert cost.provenance in (usage.provenance, "none")
+    return usage.provenance == "measured"
+
+
 def golden(name: str) -> bytes:
     return (GOLDEN / f"{name}.sse").read_bytes()
 
@@ -78,6 +86,86 @@ def test_another_kind_of_note_in_streams_stops_the_start(stream: Any) -> None:
 def test_headers_that_are_neither_on_nor_off_stop_the_start(headers: Any) -> None:
     with pytest.raises(ValueError, match="headers is on or off"):
         Annotate(headers=headers)
+
+
+@pytest.mark.parametrize("inside", ["yes", "", None, 2, ["on"]])
+def test_inside_that_is_neither_on_nor_off_stops_the_start(inside: Any) -> None:
+    with pytest.raises(ValueError, match="inside is on or off"):
+        Annotate(inside=inside)
+
+
+# -- inside the usage --------------------------------------------------------------------------------------
+
+COSTED = ANSWER.replace(b'"usage":{', b'"usage":{"cost":0.0026,')
+
+
+@pytest.mark.parametrize("headers", ["on", "off"])
+async def test_the_cost_stands_in_the_usage_and_all_else_is_as_it_was(headers: str) -> None:
+    played = await answered(ANSWER, annotate=Annotate(inside="on", headers=headers))
+    assert played.body == COSTED
+    assert played.headers["content-length"] == str(len(COSTED))
+    assert played.complete
+    assert told(played) == (TOLD if headers == "on" else {})
+    assert played.forwarded is not None
+    assert played.forwarded.headers["accept-encoding"] == "identity"
+
+
+async def test_answers_that_have_no_room_for_it_are_as_they_were() -> None:
+    large = ANSWER.replace(b'"choices":[]', b'"choices":["' + b"x" * 300_000 + b'"]')
+    for body in (large, b'{"x":1}', b'{"usage":null}', b"[", ANSWER.replace(b'":{"p', b'":{"cost":7,"p')):
+        assert (await answered(body, annotate=Annotate(inside="on"))).body == body
+
+
+async def test_a_compressed_answer_stays_as_it_is() -> None:
+    body = gzip.compress(ANSWER)
+    played = await answered(body, annotate=Annotate(inside="on"), headers=[("content-encoding", "gzip")])
+    assert played.body == body
+    assert told(played) == TOLD
+
+
+async def test_other_plugins_see_the_answer_with_its_cost() -> None:
+    class Sees(Plugin):
+        seen: Any = None
+
+        def on_event(self, ex: Exchange, event: Event) -> None:
+            self.seen = (event.kind, event.raw)
+
+    sees = Sees()
+    await play([sees, Annotate(inside="on")], post(CHAT, {"model": "gpt-4o"}), json(ANSWER), server=server())
+    assert sees.seen == ("json", COSTED)
+
+
+@styles
+@pytest.mark.parametrize("stream", ["comment", "none"])
+async def test_in_a_stream_it_stands_in_the_usage_of_who_asked_for_it(style: Style, stream: str) -> None:
+    body = orjson.dumps({"model": "gpt-4o", "stream": True, "stream_options": {"include_usage": True}})
+    events = style.events(asked=True)
+    played = await streamed(sse(*events), body, annotate=Annotate(inside="on", stream=stream))
+    assert (b": weir " in played.body) == (stream == "comment")
+    cost = format(style.tokens[0] * INPUT + style.tokens[1] * OUTPUT, "f").rstrip("0").rstrip(".")
+    added = b'"cost":%s,' % cost.encode()
+    assert played.body.count(added) == 1
+    plain = played.body.replace(added, b"")
+    if stream == "none":
+        assert plain == b"".join(events)
+
+
+async def test_in_a_stream_of_a_response_it_stands_in_its_last_event() -> None:
+    stream = golden("responses")
+    body = orjson.dumps({"model": "gpt-4o", "stream": True})
+    annotate = Annotate(inside="on", stream="none")
+    played = await streamed(sse(stream), body, "/v1/responses", annotate=annotate)
+    (usage,) = played.ex[USAGE]
+    cost = format(played.ex[COST].amount or 0, "f").encode()
+    assert b'"usage":{"cost":%s,' % cost in played.body
+    assert played.body.replace(b'"cost":%s,' % cost, b"") == stream
+    assert usage.input_tokens == 9
+
+
+async def test_who_did_not_ask_has_no_usage_for_it_to_stand_in() -> None:
+    style = STYLES["openai"]
+    played = await streamed(sse(*style.events(asked=True)), annotate=Annotate(inside="on"))
+    assert played.body == style.annotated(style.comment())
 
 
 # -- streams that had to be asked --------------------------------------------------------------------------
@@ -126,7 +214,7 @@ async def test_a_stream_that_breaks_has_all_that_came_whole_and_no_comment(name:
         whole = sum(end + (style.end == b"\r") <= place for end in ends)
         expected = b"".join(unasked[: min(whole, len(unasked) - 1)])
         assert played.body == expected + LOST.event(), place
-        assert (COST in played.ex) == (USAGE in played.ex) == (whole == len(asked) - 1), place
+        assert measured(played) == (whole == len(asked) - 1), place
         assert not played.complete
 
 
@@ -228,8 +316,7 @@ async def test_the_upstream_may_not_know_how_to_tell() -> None:
     assert played.forwarded is not None
     assert asks(played.forwarded.body)
     assert played.body == stream
-    assert COST not in played.ex
-    assert USAGE not in played.ex
+    assert not measured(played)
 
 
 # -- recorded streams --------------------------------------------------------------------------------------
@@ -313,7 +400,7 @@ async def test_without_comments_nothing_is_asked_and_nothing_rewritten(style: St
     assert played.forwarded.body == ASK
     assert played.pieces == style.events(asked=False)  # as they came, and when they came
     assert "content-length" in played.headers
-    assert COST not in played.ex
+    assert not measured(played)
 
 
 async def test_without_comments_a_usage_that_passes_is_still_charged() -> None:
@@ -659,18 +746,17 @@ async def test_other_content_types_are_not_touched() -> None:
     played = await play([Annotate()], post(CHAT, {}), script, server=server())
     assert played.body == ANSWER
     assert told(played) == {}
-    assert COST not in played.ex
+    assert not measured(played)
 
 
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'"usage"', b'{"usage":null}', b'{"usage":{}}', b'{"usage":7}', b""]
 )
-async def test_an_answer_without_a_usage_has_no_headers_and_no_cost(body: bytes) -> None:
+async def test_an_answer_without_a_usage_has_no_headers(body: bytes) -> None:
     played = await answered(body)
     assert (played.status, played.body) == (200, body)
     assert told(played) == {}
-    assert COST not in played.ex
-    assert USAGE not in played.ex
+    assert not measured(played)
 
 
 @pytest.mark.parametrize("headers", ["off", False])
@@ -764,12 +850,14 @@ async def test_the_cost_is_there_when_others_end(answer: Script, headers: str) -
         )
 
 
-async def test_a_client_that_leaves_before_the_usage_has_no_cost() -> None:
+async def test_of_a_client_that_leaves_before_the_usage_the_others_hear_an_estimate() -> None:
     outer = Settles()
     events = STYLES["openai"].events(asked=True)
     played = await play([outer, Annotate()], post(CHAT, ASK), sse(*events), server=server(), leaves_after=1)
     assert played.end.reason == "client_gone"
-    assert (outer.cost, outer.usage) == (None, None)
+    assert outer.cost is not None
+    assert outer.usage is not None
+    assert outer.cost.provenance == outer.usage[0].provenance == "estimated"
 
 
 async def test_other_plugins_see_events_without_what_asking_added_or_with_it() -> None:
