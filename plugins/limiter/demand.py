@@ -12,15 +12,27 @@ from .money import nanodollars
 
 
 class Demand:
-    """What a request may use at most. `cost` is in nanodollars, None: no price; `fields` are its body."""
+    """What a request may use at most. `cost` is in nanodollars, None: no price; `fields` are its body.
 
-    __slots__ = ("cost", "fields", "input_tokens", "tokens")
+    `input_cost` is the part of it that is charged before a stream begins, where the rest can be charged as it
+    streams; None where it cannot.
+    """
 
-    def __init__(self, input_tokens: int, tokens: int, cost: int | None, fields: Mapping[str, Any]) -> None:
+    __slots__ = ("cost", "fields", "input_cost", "input_tokens", "tokens")
+
+    def __init__(
+        self,
+        input_tokens: int,
+        tokens: int,
+        cost: int | None,
+        fields: Mapping[str, Any],
+        input_cost: int | None = None,
+    ) -> None:
         self.input_tokens = input_tokens
         self.tokens = tokens
         self.cost = cost
         self.fields = fields
+        self.input_cost = input_cost
 
     def of(self, limit: Limit) -> int:
         """What this asks of one limit on use.
@@ -29,7 +41,7 @@ class Demand:
         than be refused for what its model could give.
         """
         if limit.kind == "cost":
-            return self.cost or 0
+            return (self.cost if limit.fuse == "off" or self.input_cost is None else self.input_cost) or 0
         if limit.kind == "input_tokens":
             return self.input_tokens
         if self.input_tokens <= limit.burst < self.tokens and not self._says_how_much():
@@ -54,6 +66,14 @@ _JSON: Final = frozenset(
     )
 )
 """Endpoints that take JSON, whatever a client declares it to be."""
+NOTHING_USED: Final[Mapping[Kind, int]] = {
+    "in_flight": 0,
+    "requests": 0,
+    "input_tokens": 0,
+    "tokens": 0,
+    "cost": 0,
+}
+_CHARGED_AS_IT_STREAMS: Final = frozenset(("chat/completions", "responses", "completions"))
 _CUT_OFF: Final = frozenset(("client_gone", "shutdown"))
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
@@ -75,13 +95,15 @@ async def model_of(ex: Exchange, endpoint: str) -> str | None:
     return model if isinstance(model, str) and model else None
 
 
-async def expected(ex: Exchange) -> Demand:
-    """What the estimate says that a request may use, its input counted or, where that takes long, bounded."""
+async def expected(ex: Exchange, prices: Prices | None = None) -> Demand:
+    """What the estimate says that a request may use, its input counted or, where that takes long, bounded.
+    `prices` are needed where a fuse may burn."""
     estimate = ex.get(ESTIMATE)
     if estimate is None:
         return NOTHING
     tokens = estimate.input_tokens
-    return await _demand(ex, estimate, estimate.input_bound if tokens is None else tokens, estimate.max_cost)
+    tokens = estimate.input_bound if tokens is None else tokens
+    return await _demand(ex, estimate, tokens, estimate.max_cost, prices)
 
 
 async def counted(ex: Exchange, prices: Prices | None) -> Demand | None:
@@ -92,25 +114,39 @@ async def counted(ex: Exchange, prices: Prices | None) -> Demand | None:
     tokens = await estimate.exact()
     cost = estimate.max_cost
     if cost is not None and prices is not None:
-        fields = await _fields(ex)
-        model, tier = fields.get("model"), fields.get("service_tier")
+        model, tier = _priced_as(await _fields(ex))
         lower = prices.max_cost(
-            model if isinstance(model, str) else "",
-            input_tokens=tokens,
-            output_tokens=estimate.max_output_tokens,
-            service_tier=tier if isinstance(tier, str) else None,
+            model, input_tokens=tokens, output_tokens=estimate.max_output_tokens, service_tier=tier
         )
         cost = cost if lower is None else min(cost, lower)
-    return await _demand(ex, estimate, tokens, cost)
+    return await _demand(ex, estimate, tokens, cost, prices)
 
 
-async def _demand(ex: Exchange, estimate: Estimate, tokens: int, cost: Decimal | None) -> Demand:
+async def _demand(
+    ex: Exchange, estimate: Estimate, tokens: int, cost: Decimal | None, prices: Prices | None
+) -> Demand:
+    fields = await _fields(ex)
+    input_cost = None
+    if cost is not None and prices is not None and fields.get("stream") is True and _streams(ex):
+        model, tier = _priced_as(fields)
+        input_cost = prices.input_cost(model, input_tokens=tokens, service_tier=tier)
     return Demand(
         tokens,
         tokens + (estimate.max_output_tokens or 0),
         None if cost is None else nanodollars(cost),
-        await _fields(ex),
+        fields,
+        None if input_cost is None else nanodollars(input_cost),
     )
+
+
+def _streams(ex: Exchange) -> bool:
+    """Whether what this endpoint streams is charged as it comes; images and speech come in few large parts."""
+    return ex.request.endpoint in _CHARGED_AS_IT_STREAMS
+
+
+def _priced_as(fields: Mapping[str, Any]) -> tuple[str, str | None]:
+    model, tier = fields.get("model"), fields.get("service_tier")
+    return model if isinstance(model, str) else "", tier if isinstance(tier, str) else None
 
 
 async def _fields(ex: Exchange) -> dict[str, Any]:
@@ -122,25 +158,32 @@ async def _fields(ex: Exchange) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def used(ex: Exchange, end: End) -> dict[Kind, int]:
+def used(ex: Exchange, end: End) -> Mapping[Kind, int]:
     """What a request has used; a kind that is not named was used as expected.
 
     What was never sent counts for nothing, not even as a request. What an upstream refused, or failed to
-    answer, counts as a request alone, unless it is known what it used. Who leaves before the answer does not
-    get anything back: the upstream may have made it, and leaving early must not be free.
+    answer, counts as a request alone, unless it is known what it used. Use that is estimated counts as that;
+    where not even that can be, the most that it may cost. Who leaves before the answer gets nothing back and
+    pays the most that it may cost: the upstream may have made it, and leaving early must not be free.
     """
-    use: dict[Kind, int] = {"in_flight": 0}
     if not ex.attempts:
-        return use | {"requests": 0, "input_tokens": 0, "tokens": 0, "cost": 0}
-    if not _is_answered(ex.attempts[-1].outcome) and end.reason not in _CUT_OFF:
-        use |= {"input_tokens": 0, "tokens": 0, "cost": 0}
+        return NOTHING_USED
+    use: dict[Kind, int] = {"in_flight": 0}
+    answered = _is_answered(ex.attempts[-1].outcome)
+    left_early = not answered and end.reason in _CUT_OFF
+    refused = not answered and not left_early
+    if refused:
+        use = {"in_flight": 0, "input_tokens": 0, "tokens": 0, "cost": 0}
     known = [usage for usage in ex.get(USAGE) or () if usage.provenance != "none"]
-    if known:
-        use["input_tokens"] = sum(usage.input_tokens for usage in known)
-        use["tokens"] = sum(usage.input_tokens + usage.output_tokens for usage in known)
+    if known and not (left_early and any(usage.provenance != "measured" for usage in known)):
+        spent = sum(usage.input_tokens for usage in known)
+        use["input_tokens"] = spent
+        use["tokens"] = spent + sum(usage.output_tokens for usage in known)
     cost = ex.get(COST)
     if cost is not None:
-        amount = cost.high if cost.amount is None else cost.amount
+        amount = cost.amount
+        if amount is None or (left_early and cost.provenance in ("estimated", "bounded")):
+            amount = None if refused else cost.high
         if amount is not None:
             use["cost"] = nanodollars(max(amount, Decimal(0)))
     return use

@@ -21,8 +21,9 @@ class Gcra:
     bucket stays readable when the limit is changed: its used units count on under the new rate.
     """
 
-    __slots__ = ("burst", "interval", "scale", "tolerance")
+    __slots__ = ("burst", "interval", "scale", "terms", "tolerance")
     calendar = False
+    sort = "r"
 
     def __init__(self, amount: int, window: int, burst: int) -> None:
         common = gcd(amount, window)
@@ -30,31 +31,32 @@ class Gcra:
         self.scale = amount // common
         self.burst = burst
         self.tolerance = burst * self.interval
+        self.terms = ("r", self.interval, self.scale, burst)
 
     def take(self, state: State | None, amount: int, now: int) -> Taken:
         """See `Meter.take`."""
-        interval, scale = self.interval, self.scale
+        interval = self.interval
+        scale = self.scale
         now *= scale
         backlog = floor = 0
         if state is not None:
-            if state[2] != interval or state[3] != scale:
-                state = self._under_this_rate(state, now)
-            floor = state[1]
-            backlog = state[0] - now
-            if backlog < 0:
-                backlog = 0
+            tat, floor, its_interval, its_scale = state
+            if its_interval != interval or its_scale != scale:
+                tat, floor, _, _ = self._under_this_rate(state, now)
+            if tat > now:
+                backlog = tat - now
         after = backlog + amount * interval
         spare = self.tolerance - after
-        if spare < 0 or (not amount and spare < interval):
-            needed = (amount or 1) * interval
-            short = backlog + needed - self.tolerance
-            return (
-                None,
-                NEVER if needed > self.tolerance else -(-short // scale),
-                max(0, self.tolerance - backlog) // interval,
-                -(-backlog // scale),
-            )
-        return (now + after, floor, interval, scale), 0, spare // interval, -(-after // scale)
+        if spare >= 0 and (amount or spare >= interval):
+            return (now + after, floor, interval, scale), 0, spare // interval, -(-after // scale)
+        needed = (amount or 1) * interval
+        short = backlog + needed - self.tolerance
+        return (
+            None,
+            NEVER if needed > self.tolerance else -(-short // scale),
+            (self.tolerance - backlog) // interval,
+            -(-backlog // scale),
+        )
 
     def give(self, state: State | None, receipt: State, reserved: int, used: int, now: int) -> State | None:
         """See `Meter.give`."""
@@ -69,6 +71,12 @@ class Gcra:
         floor = max(floor, now) + used * interval
         tat = max(tat + (used - reserved) * interval, floor)
         return (tat, floor, interval, scale) if tat > now else None
+
+    def level(self, state: State, now: int) -> tuple[int, int]:
+        """See `Meter.level`."""
+        tat, floor, interval, scale = state
+        now *= scale
+        return max(0, -((now - tat) // interval)), max(0, -((now - floor) // interval))
 
     def weight(self, state: State, now: int) -> int:
         """See `Meter.weight`: µs until the bucket is unused."""

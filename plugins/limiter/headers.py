@@ -1,57 +1,120 @@
-"""OpenAI's `x-ratelimit-*` headers, with durations as Go writes them."""
+"""What answers tell of limits: OpenAI's `x-ratelimit-*`, with durations as Go writes them, and the IETF's
+`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), which are structured fields."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
+from urllib.parse import quote
 
 from proxy.api import Headers
 
 from .limit import Kind
-from .store import Hold
+from .meter import WINDOWS
+from .store import Ask, Hold
 
-_REQUESTS: Final = tuple(b"x-ratelimit-%s-requests" % word for word in (b"limit", b"remaining", b"reset"))
-_TOKENS: Final = tuple(b"x-ratelimit-%s-tokens" % word for word in (b"limit", b"remaining", b"reset"))
-_NAMES: Final[dict[Kind, tuple[bytes, ...]]] = {
-    "requests": _REQUESTS,
-    "tokens": _TOKENS,
-    "input_tokens": _TOKENS,
+_UNITS: Final[dict[Kind, int]] = {"requests": 0, "tokens": 1, "input_tokens": 1, "in_flight": 2}
+_OPENAI: Final = tuple(
+    tuple(b"x-ratelimit-%s-%s" % (word, unit) for word in (b"limit", b"remaining", b"reset"))
+    for unit in (b"requests", b"tokens")
+)
+_QUOTA_UNITS: Final[dict[Kind, str]] = {
+    "tokens": ';qu="tokens"',
+    "input_tokens": ';qu="input-tokens"',
+    "in_flight": ';qu="concurrent-requests"',
 }
-_THEIRS: Final = b"x-ratelimit-"
+
+
+class Told:
+    """What does not change of these headers, for the limits of a plan: made once, and used often."""
+
+    __slots__ = ("limits", "policy")
+
+    def __init__(self, asks: Sequence[Ask]) -> None:
+        self.limits: list[tuple[int, int, bytes, bytes]] = []
+        """Of each limit that is told: its place among the asks, its unit, its burst and its name."""
+        policies = []
+        for place, (limit, _, _) in enumerate(asks):
+            unit = _UNITS.get(limit.kind)
+            if limit.shadow or unit is None:
+                continue
+            # A structured string is ASCII (RFC 9651, 3.3.3).
+            name = quote(limit.name, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
+            window = f";w={WINDOWS[limit.window] // 1_000_000}" if limit.window else ""
+            policies.append(f'"{name}";q={limit.burst}{window}{_QUOTA_UNITS.get(limit.kind, "")}')
+            self.limits.append((place, unit, b"%d" % limit.burst, name.encode()))
+        self.policy = ", ".join(policies).encode()
 
 
 def add_headers(headers: Headers, hold: Hold) -> None:
     """Tell of the limits that were asked; of several of a unit, of the one that is closest to refusing.
 
     What an upstream says under the same names then goes out under `x-upstream-ratelimit-*`. Where no limit on
-    requests or tokens was asked, nothing is added and nothing renamed.
+    requests, tokens or requests in flight was asked, nothing is added and nothing renamed. Money is told to
+    nobody but its owner, in `GET /rate-limit/status`.
     """
-    closest: dict[tuple[bytes, ...], tuple[int, int, int]] = {}
-    for (limit, _, _), (_, _, remaining, reset) in zip(hold.asks, hold.taken, strict=False):
-        names = _NAMES.get(limit.kind)
-        if names is None or limit.shadow:
-            continue
-        found = (remaining, -reset, limit.burst)
-        if names not in closest or found < closest[names]:
-            closest[names] = found
-    if not closest:
+    taken = hold.taken
+    if not taken:
         return
-    raw = [
-        pair if pair[0][:12] != _THEIRS else (b"x-upstream-" + pair[0][2:], pair[1]) for pair in headers.raw
-    ]
-    for (limit_name, remaining_name, reset_name), (remaining, minus_reset, burst) in closest.items():
-        raw.append((limit_name, b"%d" % burst))
-        raw.append((remaining_name, b"%d" % remaining))
-        raw.append((reset_name, go_duration(-minus_reset).encode()))
+    told: Told = hold.told or Told(hold.asks)
+    if not told.limits:
+        return
+    closest: list[tuple[int, int, bytes, bytes] | None] = [None, None, None]
+    for place, unit, burst, name in told.limits:
+        _, _, remaining, reset = taken[place]
+        best = closest[unit]
+        if best is None or remaining < best[0] or (remaining == best[0] and reset > best[1]):
+            closest[unit] = remaining, reset, burst, name
+    raw = headers.raw
+    for field, _ in raw:
+        # Not `in`: for bytes that first makes an exception inside.
+        if field.find(b"ratelimit") >= 0:
+            raw = _renamed(raw, closest[0] is not None or closest[1] is not None)
+            break
+    limits = b""
+    for unit, found in enumerate(closest):
+        if found is None:
+            continue
+        remaining, reset, burst, name = found
+        if remaining < 0:
+            remaining = 0
+        if unit < 2:
+            fields = _OPENAI[unit]
+            raw += (
+                (fields[0], burst),
+                (fields[1], b"%d" % remaining),
+                (fields[2], _written(-(-reset // 1000))),
+            )
+        item = b'"%b";r=%d;t=%d' % (name, remaining, -(-reset // 1_000_000))
+        limits = limits + b", " + item if limits else item
+    raw += ((b"ratelimit", limits), (b"ratelimit-policy", told.policy))
     headers.raw = raw
 
 
 def go_duration(us: int) -> str:
     """`20ms`, `1.5s`, `6m0s`, `1h0m0s`: as Go prints a duration; rounded up to a whole ms."""
-    ms = -(-us // 1000)
+    return _written(-(-us // 1000)).decode()
+
+
+@lru_cache(maxsize=4096)
+def _written(ms: int) -> bytes:
     if ms < 1000:
-        return f"{ms}ms" if ms else "0s"
+        return b"%dms" % ms if ms else b"0s"
     seconds, ms = divmod(ms, 1000)
     rest = f".{ms:03}".rstrip("0") if ms else ""
     minutes, seconds = divmod(seconds, 60)
     if not minutes:
-        return f"{seconds}{rest}s"
+        return f"{seconds}{rest}s".encode()
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{seconds}{rest}s" if hours else f"{minutes}m{seconds}{rest}s"
+    return (f"{hours}h{minutes}m{seconds}{rest}s" if hours else f"{minutes}m{seconds}{rest}s").encode()
+
+
+def _renamed(raw: list[tuple[bytes, bytes]], openai: bool) -> list[tuple[bytes, bytes]]:
+    renamed = []
+    for pair in raw:
+        name, value = pair
+        if openai and name.startswith(b"x-ratelimit-"):
+            pair = b"x-upstream-" + name[2:], value
+        elif name in (b"ratelimit", b"ratelimit-policy"):
+            pair = b"x-upstream-" + name, value
+        renamed.append(pair)
+    return renamed

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic_ns, time_ns
+from types import MappingProxyType
 from typing import Final
 
-from .limit import Kind, Limit
-from .meter import Taken
-from .store import Hold
+from .limit import OF_KEYS, Kind, Limit
+from .meter import UNLIMITED, Taken, raised
+from .store import Hold, Store
 from .table import Table
 
 BUCKETS: Final = 100_000
@@ -37,16 +38,35 @@ class MemoryStore:
         # There are never more leases than requests in flight, and none of them may be forgotten.
         self.tables = {
             limit.id: Table(limit.meter.weight, sys.maxsize if limit.kind == "in_flight" else buckets)
-            for limit in limits
+            for limit in (*limits, *OF_KEYS)
         }
         """By the limit's id."""
 
-    def adopt(self, previous: "MemoryStore") -> None:
-        """Go on from the buckets of another store, where the limits have the same id.
+    mode = "memory"
+    shares = 1
+    figures: Mapping[str, int] = MappingProxyType({})
+
+    @property
+    def memory(self) -> "MemoryStore":
+        """See `Store.memory`."""
+        return self
+
+    async def start(self, shares: int) -> None:
+        """See `Store.start`."""
+
+    async def stop(self) -> None:
+        """See `Store.stop`."""
+
+    def ready(self) -> str | None:
+        """See `Store.ready`."""
+        return None
+
+    def adopt(self, previous: Store) -> None:
+        """See `Store.adopt`.
 
         Both stores then keep the same buckets, so that what runs on the old limits is settled in them too.
         """
-        self._latest = previous._latest
+        self._latest = previous.memory._latest
         for id, table in previous.tables.items():
             if id in self.tables:
                 table.bound = self.tables[id].bound
@@ -54,64 +74,100 @@ class MemoryStore:
 
     async def decide(self, hold: Hold) -> None:
         """See `Store.decide`."""
-        moment = self._moment()
-        self._look(hold, moment)
+        now = self._monotonic() // 1000
+        asks = hold.asks  # as many as there are answers, everywhere below; to say so costs as much as a step
+        taken = self._look(hold, now)
         tables = self.tables
         if hold.refused_by is not None:
-            for (limit, _, _), (_, wait, _, _) in zip(hold.asks, hold.taken, strict=True):
+            for (limit, _, _), (_, wait, _, _) in zip(asks, taken):  # noqa: B905
                 if wait:
                     tables[limit.id].refused += 1
             return
         hold.held = True
-        for (limit, key, _), (state, _, _, _) in zip(hold.asks, hold.taken, strict=True):
+        for (limit, key, _), (state, _, _, _) in zip(asks, taken):  # noqa: B905
             table = tables[limit.id]
             if state is None:
                 table.refused += 1
+                continue
+            table.admitted += 1
+            if key in table.fresh:
+                table.fresh[key] = state
             else:
-                table.admitted += 1
-                table.put(key, state, moment[limit.meter.calendar])
+                table.put(key, state, self._latest if limit.meter.calendar else now)
 
     async def peek(self, hold: Hold) -> None:
         """See `Store.peek`."""
-        self._look(hold, self._moment())
+        self._look(hold, self._monotonic() // 1000)
 
     async def settle(self, hold: Hold, used: Mapping[Kind, int]) -> None:
         """See `Store.settle`."""
         if not hold.held:
             return
         hold.held = False
-        moment = self._moment()
-        for (limit, key, amount), (receipt, _, _, _) in zip(hold.asks, hold.taken, strict=True):
-            spent = used.get(limit.kind, amount)
+        moment = self.moment()
+        for (limit, key, amount), (receipt, _, _, _) in zip(hold.asks, hold.taken):  # noqa: B905
+            kind = limit.kind
+            spent = used.get(kind, amount)
+            if spent == amount and kind == "requests":
+                continue  # counted when it came; only use is counted anew when it is known
             if receipt is None:
                 continue  # a shadow that would have refused
-            if spent == amount and limit.kind == "requests":
-                continue  # counted when it came; only use is counted anew when it is known
-            now = moment[limit.meter.calendar]
+            meter = limit.meter
+            now = moment[meter.calendar]
             table = self.tables[limit.id]
             state = table.get(key)
-            settled = limit.meter.give(state, receipt, amount, spent, now)
+            settled = meter.give(state, receipt, amount, spent, now)
             if settled is not None:
                 table.put(key, settled, now)
             elif state is not None:
                 table.drop(key)
 
-    def _look(self, hold: Hold, moment: tuple[int, int]) -> None:
+    def charge(self, hold: Hold, place: int, amount: int) -> int | None:
+        """See `Store.charge`; what is left is always known."""
+        limit, key, _ = hold.asks[place]
+        receipt = hold.taken[place][0]
+        meter = limit.meter
+        now = self.moment()[meter.calendar]
+        if not hold.held or receipt is None or (meter.calendar and receipt[0] <= now):
+            return UNLIMITED  # it has ended, or its window has
+        table = self.tables[limit.id]
+        state = table.get(key)
+        if amount:
+            hold.raise_by(place, amount)
+            reserved, used = raised(meter, amount)
+            charged = meter.give(state, receipt, reserved, used, now)
+            if charged is not None:
+                table.put(key, charged, now)
+            elif state is not None:
+                table.drop(key)
+            state = charged
+        return meter.take(state, 0, now)[2]
+
+    def _look(self, hold: Hold, now: int) -> list[Taken]:
         tables = self.tables
         refused_by = None
-        longest = 0
+        longest = wall = 0
         found: list[Taken] = []
         for limit, key, amount in hold.asks:
             meter = limit.meter
-            taken = meter.take(tables[limit.id].get(key), amount, moment[meter.calendar])
+            table = tables[limit.id]
+            state = table.fresh.get(key)
+            if state is None and table.older:
+                state = table.older.get(key)
+            if meter.calendar:
+                wall = wall or self.moment()[1]
+                taken = meter.take(state, amount, wall)
+            else:
+                taken = meter.take(state, amount, now)
             if taken[1] > longest and not limit.shadow:
                 longest = taken[1]
                 refused_by = len(found)
             found.append(taken)
         hold.taken = found
         hold.refused_by = refused_by
+        return found
 
-    def _moment(self) -> tuple[int, int]:
+    def moment(self) -> tuple[int, int]:
         """µs, monotonic and since 1970; the second place is the calendar's."""
         wall = self._wall() // 1000
         if wall > self._latest:

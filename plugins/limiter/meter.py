@@ -15,8 +15,8 @@ Taken = tuple[State | None, int, int, int]
 """What came of asking one limit: `(state, wait, remaining, reset)`; a plain tuple on the hot path.
 
 `state` is the bucket once the amount is taken, None if the limit refuses. `wait` is how long until it would
-not, 0 if it does not. `remaining` units are left, after taking if it was taken; in `reset` µs all of them are
-there again.
+not, 0 if it does not. `remaining` units are left, after taking if it was taken; below 0 they are owed. In
+`reset` µs all of them are there again.
 """
 
 WINDOWS: Final = {
@@ -32,10 +32,26 @@ NEVER: Final = 2**63 - 1
 """A wait that does not end: the request asks for more than the limit ever has."""
 
 
+UNLIMITED: Final = 2**63 - 1
+"""What is left of a limit that does not hold somebody any more, or not now."""
+
+
 class Meter(Protocol):
-    """The arithmetic of one limit. `calendar`: its time is since 1970, else any that never jumps."""
+    """The arithmetic of one limit. `calendar`: its time is since 1970, else any that never jumps.
+
+    `sort` names what its buckets hold: those of another sort mean nothing to it. `terms` are all that a
+    script elsewhere has to know to compute the same.
+    """
 
     calendar: bool
+
+    @property
+    def sort(self) -> str:
+        """See above."""
+
+    @property
+    def terms(self) -> tuple[str | int, ...]:
+        """See above."""
 
     def take(self, state: State | None, amount: int, now: int) -> Taken:
         """Take an amount, all or nothing. 0 takes nothing, and is refused where not even 1 is left."""
@@ -46,5 +62,19 @@ class Meter(Protocol):
         `receipt` is the state that `take` gave for the reservation, `state` what the bucket is now.
         """
 
+    def level(self, state: State, now: int) -> tuple[int, int]:
+        """What a bucket holds in units, with reservations, and what of it is known to be used; rounded up."""
+
     def weight(self, state: State, now: int) -> int:
         """How much would be lost by forgetting this bucket; 0 means nothing."""
+
+
+def raised(meter: Meter, amount: int) -> tuple[int, int]:
+    """`reserved` and `used` that make `Meter.give` add so much to a reservation, or take it off again.
+
+    A rate must not know it as used before it is settled. A budget makes no difference between the two, and a
+    bucket of it that was forgotten, or never begun, is to begin with this.
+    """
+    if meter.calendar:
+        return max(0, -amount), max(0, amount)
+    return -amount, 0

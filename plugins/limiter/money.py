@@ -7,6 +7,8 @@ NANO: Final = 1_000_000_000
 """Nanodollars in a dollar."""
 MOST: Final = 2**53
 """The largest count: scripts in Redis compute in doubles, which are exact up to here."""
+MOST_UNITS: Final = 2**50
+"""The largest count of anything else: there the same scripts also need room for parts of a unit."""
 _EXACT: Final = Context(prec=60)
 
 

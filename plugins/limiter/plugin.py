@@ -1,7 +1,8 @@
 """The `limiter` plugin: asks every limit that applies, before, and settles, after."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from proxy.api import (
     DryRun,
     End,
     Exchange,
+    Identity,
     Plugin,
     Reply,
     Server,
@@ -23,17 +25,21 @@ from proxy.api import (
 from proxy.pricing.prompt import ENDPOINTS as ESTIMATED
 from proxy.pricing.values import Prices
 
-from .demand import NOTHING, counted, expected, model_of, used
-from .grammar import DEFAULTS, read
+from .demand import NOTHING, NOTHING_USED, counted, expected, model_of, used
+from .grammar import DEFAULTS, read, seconds
 from .headers import add_headers
+from .keys import KeyLimits
+from .leases import TRY_AGAIN
 from .limit import Limit
 from .memory import BUCKETS, MemoryStore
 from .metrics import Metrics
-from .refusal import not_estimated, refusal, unpriced
+from .queue import Queues
+from .refusal import not_estimated, refusal, unavailable, unpriced, unreadable
 from .scope import SERVED_AT, USE, Plan, Scopes, loosely, model_key
 from .status import figure, listed, status, terms
-from .store import Ask, Hold
+from .store import Ask, Hold, Store
 
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 Decide = Callable[[Hold], Awaitable[None]]
 
 HELD: Slot[Hold] = Slot("limiter.held")
@@ -54,10 +60,22 @@ class Limiter(Plugin):
         limits: Sequence[dict[str, Any]] = DEFAULTS,
         store: str = "memory",
         buckets: int = BUCKETS,
+        namespace: str = "weir",
+        lease: str = "30s",
+        timeout: str = "50ms",
     ) -> None:
-        """`store` is where counts are kept, `buckets` how many of each limit at most."""
+        """`store` is where counts are kept: `memory`, or the URL of a Redis, or `redis` for the one that the
+        server is configured with. `buckets` is how many of each limit are kept in memory at most. In Redis,
+        limits of one `namespace` are shared, a `lease` is how long a request in flight outlives its process,
+        and `timeout` how long a request waits for an answer.
+        """
         self._limits = read(limits)
-        _check(store, buckets)
+        _check(buckets, namespace)
+        self._url = _url(store)
+        self._namespace = namespace
+        self._lease = seconds(lease, "lease", 3600.0)
+        self._timeout = seconds(timeout, "timeout", 10.0)
+        self._buckets = buckets
         kinds = {limit.kind for limit in self._limits}
         # Per configuration, not per class: only who counts use needs somebody to estimate and to price it.
         if kinds & USE:
@@ -65,24 +83,38 @@ class Limiter(Plugin):
         if "cost" in kinds:
             self.reads_at_end = (COST,)  # type: ignore[misc]
         self._scopes = Scopes(self._limits)
-        self._everything = Plan(self._limits)
-        self._store = MemoryStore(self._limits, buckets)
+        self._keys = KeyLimits(self._limits)
+        self._store: Store = MemoryStore(self._limits, buckets)
+        if self._url not in ("", "redis"):
+            self._store = self._shared(self._url)
+        self._queueing = any(limit.queue is not None for limit in self._limits)
+        self._queues = Queues(self._ask, self._undo)
         self._metrics = Metrics()
+        self._previous: Store | None = None
         self._prices: Prices | None = None
 
     def adopt(self, previous: Plugin) -> None:
         """Go on from the counts of the one that a reload replaces; see `Limit.id`."""
         if isinstance(previous, Limiter):
-            self._store.adopt(previous._store)
+            self._previous = previous._store
             self._metrics = previous._metrics
 
     async def start(self, server: Server) -> None:
         """See `Plugin.start`."""
-        if server.workers > 1 and self._limits:
+        if self._url == "redis":
+            if server.redis_url is None:
+                raise ValueError(
+                    "limiter: store: redis needs the URL of one; write redis: redis://host beside plugins"
+                )
+            self._store = self._shared(server.redis_url)
+        if not self._url and server.workers > 1 and self._limits:
             raise ValueError(
                 f"limiter: {server.workers} workers would each count for themselves, since the memory store "
-                "is one process's own; run one worker, or share the counts in Redis once that store is there"
+                "is one process's own; run one worker, or share the counts with store: redis://host:6379"
             )
+        if self._previous is not None:
+            self._store.adopt(self._previous)
+            self._previous = None
         self._prices = server.prices
         try:
             self._metrics.open(self, server.metrics, self._limits, self._store)
@@ -92,16 +124,43 @@ class Limiter(Plugin):
                 "over them in one step"
             ) from error
 
+        await self._store.start(server.workers * server.replicas)
+
     async def stop(self) -> None:
         """See `Plugin.stop`."""
+        await self._store.stop()
         self._metrics.close(self)
+
+    def ready(self) -> str | None:
+        """See `Plugin.ready`."""
+        return self._store.ready()
+
+    def _shared(self, url: str) -> Store:
+        from .redis import RedisStore  # redis-py is loaded by those who use it
+
+        try:
+            return RedisStore(
+                url,
+                self._limits,
+                self._buckets,
+                namespace=self._namespace,
+                lease=self._lease,
+                timeout=self._timeout,
+            )
+        except ValueError as error:
+            raise ValueError(f"store: the Redis URL {error}") from None
 
     # -- one exchange ------------------------------------------------------------------------------
 
     async def on_request(self, ex: Exchange) -> Reply | None:
         """Ask all limits that apply, in one step."""
         request = ex.request
-        plan = self._scopes.plan(request.endpoint, request.method == "POST")
+        who = ex[IDENTITY]
+        try:
+            scopes = self._keys.scopes(who.limits) if who.limits else self._scopes
+        except ValueError as error:
+            return unreadable(str(error))
+        plan = scopes.plan(request.endpoint, request.method == "POST")
         if not plan:
             return None
         model = await self._model(ex) if plan.by_model else None
@@ -109,22 +168,31 @@ class Limiter(Plugin):
         if demand is NOTHING and plan.means_use and loosely(request.endpoint) in ESTIMATED:
             await request.json()  # says what is wrong with it, if that is all
             return not_estimated()
-        asks = plan.asks(ex[IDENTITY], model, demand)
-        hold = ex[HELD] = Hold(ex.id, asks, plan.settles)  # before the store is asked: on_end must know
-        priceless = _on_money(asks) if demand is not NOTHING and demand.cost is None else None
+        asks = plan.asks(who, model, demand)
+        hold = Hold(ex.id, asks, plan.settles, plan.told)
+        ex[HELD] = hold  # before the store is asked: on_end must know
         dry_run = ex.get(DRY_RUN)
-        if dry_run is not None:
-            await self._decide(ex, plan, model, hold, self._store.peek)
-            await self._tell(dry_run, hold, admitted=priceless is None and hold.refused_by is None)
+        if plan.by_use or dry_run is not None:
+            priceless = _on_money(asks) if demand is not NOTHING and demand.cost is None else None
+            if dry_run is not None:
+                await self._decide(ex, plan, model, hold, self._store.peek)
+                await self._tell(dry_run, hold, admitted=priceless is None and hold.refused_by is None)
+                return None
+            if priceless is not None:
+                return unpriced(priceless)
+            if self._queues.line(hold) is None:
+                await self._decide(ex, plan, model, hold, self._store.decide)
+        elif self._queues.line(hold) is None:
+            await self._store.decide(hold)
+        if plan.queues:
+            await self._wait(ex, hold, who.user)
+        if hold.held:
             return None
-        if priceless is not None:
-            return unpriced(priceless)
-        await self._decide(ex, plan, model, hold, self._store.decide)
-        at = hold.refused_by
-        if at is None:
-            return None
-        limit, _, amount = hold.asks[at]
-        return refusal(limit, amount, hold.taken[at][1])
+        if hold.unavailable is not None:
+            return unavailable(hold.unavailable)
+        assert hold.refused_by is not None  # noqa: S101 # a store says one or the other
+        limit, _, amount = hold.asks[hold.refused_by]
+        return refusal(limit, amount, hold.taken[hold.refused_by][1] or TRY_AGAIN)
 
     async def on_response(self, ex: Exchange) -> None:
         """Tell of the limits."""
@@ -137,6 +205,8 @@ class Limiter(Plugin):
         hold = ex.get(HELD)
         if hold is not None and hold.held and (hold.settles or not ex.attempts):
             await self._store.settle(hold, used(ex, end))
+        if hold is not None and self._queueing:
+            self._queues.ended(hold)
 
     async def _decide(self, ex: Exchange, plan: Plan, model: str | None, hold: Hold, decide: Decide) -> None:
         """Ask; and if it is a bound that was too much, once more with the exact count."""
@@ -147,6 +217,37 @@ class Limiter(Plugin):
             if demand is not None:
                 hold.asks = plan.asks(ex[IDENTITY], model, demand)
                 await decide(hold)
+
+    async def _ask(self, hold: Hold) -> None:
+        await self._store.decide(hold)
+
+    async def _undo(self, hold: Hold) -> None:
+        await self._store.settle(hold, NOTHING_USED)
+
+    async def _wait(self, ex: Exchange, hold: Hold, user: str) -> None:
+        """Stand in line, where those that refuse have one; and be counted among those that run."""
+        if not hold.held and hold.unavailable is None:
+            place = self._queues.line(hold)
+            if place is None:
+                place = hold.refused_by
+                refusing = [
+                    (limit, wait)
+                    for (limit, _, _), (_, wait, _, _) in zip(hold.asks, hold.taken, strict=True)
+                    if wait and not limit.shadow
+                ]
+                for limit, wait in refusing:
+                    # When a request in flight will end is not known; of all else it is.
+                    if limit.queue is None or (limit.kind != "in_flight" and wait > limit.queue.wait * 1e6):
+                        return
+            assert place is not None  # noqa: S101 # what is not held is refused
+            if not await self._queues.wait(hold, place, user):
+                await self._store.peek(hold)  # what is in the way now? At least those who still wait
+                if hold.refused_by is None:
+                    hold.refused_by = place
+        if hold.held:
+            estimate = ex.get(ESTIMATE)
+            tokens = 1 if estimate is None else estimate.input_bound + (estimate.max_output_tokens or 0)
+            self._queues.began(hold, user, max(1, tokens))
 
     async def _tell(self, dry_run: DryRun, hold: Hold, *, admitted: bool) -> None:
         """Write the verdict of a dry run, beside the limits as they are now."""
@@ -171,9 +272,17 @@ class Limiter(Plugin):
         know, all that may be."""
         known = None if self._prices is None else self._prices.model(model)
         endpoint = None if known is None else SERVED_AT.get(known.kind)
-        plan = self._everything if endpoint is None else self._scopes.plan(endpoint, True)
+        scopes = self._known(ex[IDENTITY])
+        plan = scopes.everything if endpoint is None else scopes.plan(endpoint, True)
         asks = plan.asks(ex[IDENTITY], model_key(model), NOTHING)
         return {"limits": [terms(limit) for limit, _, _ in asks]}
+
+    def _known(self, who: Identity) -> Scopes:
+        """The limits that apply to somebody; where a key's own cannot be read, those of the configuration."""
+        try:
+            return self._keys.scopes(who.limits) if who.limits else self._scopes
+        except ValueError:
+            return self._scopes
 
     # -- the caller's own view ---------------------------------------------------------------------
 
@@ -184,21 +293,29 @@ class Limiter(Plugin):
     async def _status(self, request: HttpRequest) -> Response:
         who = request.scope["weir.exchange"][IDENTITY]
         named = request.query_params.get("model")
-        asks = self._everything.asks(who, None if named is None else model_key(named), NOTHING)
+        scopes = self._known(who)
+        asks = scopes.everything.asks(who, None if named is None else model_key(named), NOTHING)
         now = Hold("", _for_nothing(asks))
         await self._store.peek(now)
-        known = {limit.id for limit, _, _ in asks}
-        others = [limit for limit in self._limits if limit.id not in known] if named is None else ()
-        return Response(status(who, now, others), media_type="application/json")
+        told = {(limit.id, limit.name) for limit, _, _ in asks}
+        others = [limit for limit in scopes.limits if (limit.id, limit.name) not in told]
+        return Response(status(who, now, others if named is None else ()), media_type="application/json")
 
 
-def _check(store: Any, buckets: Any) -> None:
-    if str(store).startswith(("redis:", "rediss:", "unix:")):
-        raise ValueError("store: Redis is not there yet; leave it out, or say memory")
-    if store != "memory":
-        raise ValueError(f'store: "{store}" is not memory, which is the only one yet')
+def _check(buckets: Any, namespace: Any) -> None:
     if not isinstance(buckets, int) or isinstance(buckets, bool) or buckets < 1:
         raise ValueError(f'buckets: "{buckets}" is not a whole number above 0')
+    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+        raise ValueError(f'namespace: "{namespace}" is not a word of letters, digits, ".", "_" and "-"')
+
+
+def _url(store: Any) -> str:
+    """The URL of a Redis, "redis" for the server's, or "" for memory. It may hold a password."""
+    if store == "memory":
+        return ""
+    if store == "redis" or (isinstance(store, str) and "://" in store):
+        return str(store)
+    raise ValueError("store is memory, redis, or a URL like redis://localhost:6379/0")
 
 
 def _for_nothing(asks: Sequence[Ask]) -> list[Ask]:

@@ -35,6 +35,23 @@ def unpriced(limit: Limit) -> Reply:
     )
 
 
+def unavailable(limit: Limit) -> Reply:
+    """The 503 of a limit that admits nobody while the store that is shared does not answer."""
+    return Reply.error(
+        503,
+        "limiter_unavailable",
+        f'The limit "{limit.name}" cannot be looked up now. Try again in a moment.',
+        retry_after=1.0,
+    )
+
+
+def unreadable(reason: str) -> Reply:
+    """The 500 for limits of a key that cannot be read: who made the key has to correct them."""
+    return Reply.error(
+        500, "invalid_key_limits", f"The limits of this API key cannot be read: {reason}. Tell who made it."
+    )
+
+
 def not_estimated() -> Reply:
     """The 400 for what would pass by the limits on use: an upstream might understand it all the same."""
     return Reply.error(

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from proxy.api import Identity
 
 from .demand import Demand
+from .headers import Told
 from .limit import Kind, Limit, Per
 from .store import Ask
 
@@ -34,7 +35,10 @@ SERVED_AT: Final = {
 """Where models of a kind (`Model.kind`) are asked, for telling which limits concern them."""
 USE: Final[frozenset[Kind]] = frozenset(("input_tokens", "tokens", "cost"))
 """The kinds that count what a request uses, rather than the request."""
-_KNOWN_ENDPOINTS: Final = 1024
+ENDPOINTS: Final = 1024
+"""Endpoints whose plans are kept."""
+IDENTITIES: Final = 1024
+"""Identities whose asks are kept, of each plan; when there are more, all are made anew."""
 _MODEL_LENGTH: Final = 256
 
 KeyOf = Callable[[Identity], str]
@@ -43,27 +47,42 @@ KeyOf = Callable[[Identity], str]
 class Plan:
     """The limits that apply to requests of one kind, and what it takes to ask them."""
 
-    __slots__ = ("_limits", "by_model", "by_use", "means_use", "settles")
+    __slots__ = ("_asks", "_limits", "by_model", "by_use", "means_use", "queues", "settles", "told")
 
     def __init__(self, limits: Sequence[Limit]) -> None:
-        self._limits = [(limit, _KEYS[limit.per], _matcher(limit.models)) for limit in limits]
+        self._limits = [
+            (limit, _of_key(limit) if limit.of_key else _KEYS[limit.per], _matcher(limit.models))
+            for limit in limits
+        ]
+        self._asks: dict[Identity, list[Ask]] = {}
         self.by_model = any(limit.models or limit.per == "model" for limit in limits)
         self.by_use = any(limit.kind in USE for limit in limits)
         self.means_use = any(limit.kind in USE and not limit.shadow for limit in limits)
         """Whether what a request uses may be a reason to refuse it."""
         self.settles = any(limit.kind != "requests" for limit in limits)
         """Whether the end of a request changes anything, as long as the request went out at all."""
+        self.queues = any(limit.queue is not None for limit in limits)
+        """Whether a request may wait."""
+        self.told = None if self.by_model else Told([(limit, "", 0) for limit in limits])
+        """What headers tell of all these limits; None where it depends on the model which are asked."""
 
     def __bool__(self) -> bool:
         return bool(self._limits)
 
-    def asks(self, who: Identity, model: str | None, demand: Demand) -> list[Ask]:
-        """What a request of this identity asks of each limit.
+    def asks(self, who: Identity, model: str | None, demand: Demand) -> Sequence[Ask]:
+        """What a request of this identity asks of each limit; not to be changed, it may be another's too.
 
         A limit for some models, or per model, is not asked by a request without one.
         """
         if not self.by_model and not self.by_use:
-            return [(limit, key_of(who), 1) for limit, key_of, _ in self._limits]
+            if who.limits:
+                return [(limit, key_of(who), 1) for limit, key_of, _ in self._limits]
+            asks = self._asks.get(who)
+            if asks is None:
+                if len(self._asks) >= IDENTITIES:
+                    self._asks.clear()
+                asks = self._asks[who] = [(limit, key_of(who), 1) for limit, key_of, _ in self._limits]
+            return asks
         asks = []
         for limit, key_of, is_for in self._limits:
             if (limit.per == "model" or limit.models) and (model is None or not is_for(model)):
@@ -74,10 +93,15 @@ class Plan:
 
 
 class Scopes:
-    """The plans of a configuration, by endpoint; made when first needed, the last thousand kept."""
+    """The plans of a configuration, by endpoint; made when first needed; when there are
+    too many, all are made anew."""
 
-    def __init__(self, limits: Sequence[Limit]) -> None:
+    def __init__(self, limits: Sequence[Limit], endpoints: int = ENDPOINTS) -> None:
+        self.everything = Plan(limits)
+        """What applies somewhere."""
+        self.limits = limits
         self._limits = [(limit, _endpoints(limit.on)) for limit in limits]
+        self._most = endpoints
         self._plans: dict[tuple[str, bool], Plan] = {}
 
     def plan(self, endpoint: str, uses: bool) -> Plan:
@@ -93,7 +117,7 @@ class Scopes:
                     if counts_on(read) and (uses or limit.kind not in USE)
                 ]
             )
-            if len(self._plans) >= _KNOWN_ENDPOINTS:
+            if len(self._plans) >= self._most:
                 self._plans.clear()
             if len(endpoint) <= 256:
                 self._plans[endpoint, uses] = plan
@@ -168,6 +192,12 @@ def _network(address: str) -> str:
 
 def _everybody(_: Identity) -> str:
     return ""
+
+
+def _of_key(limit: Limit) -> KeyOf:
+    """A key's own limits are told apart by their names."""
+    name = limit.name
+    return lambda who: f"{_key(who)}\n{name}"
 
 
 _KEYS: Final[dict[Per, KeyOf]] = {

@@ -39,13 +39,14 @@ def listed(now: Hold) -> list[dict[str, Any]]:
 def described(limit: Limit, taken: Taken | None) -> dict[str, Any]:
     """One limit. Money is in US dollars, all digits; `reset` is in seconds, until nothing is used again.
 
-    `remaining` is what would pass now, at once; `used` is what is missing from the burst.
+    `remaining` is what would pass now, at once; `used` is what is missing from the burst, and more than that
+    where more was used than there is.
     """
     _, _, remaining, reset = taken or (None, 0, None, None)
     return {
         **terms(limit),
-        "used": None if remaining is None else figure(limit, max(0, limit.burst - remaining)),
-        "remaining": None if remaining is None else figure(limit, remaining),
+        "used": None if remaining is None else figure(limit, limit.burst - remaining),
+        "remaining": None if remaining is None else figure(limit, max(0, remaining)),
         "reset": None if reset is None else -(-reset // 1000) / 1000,
     }
 

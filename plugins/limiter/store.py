@@ -4,10 +4,14 @@ A store decides over all limits of a request in one step, all or nothing, and se
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .limit import Kind, Limit
 from .meter import Taken
+from .table import Table
+
+if TYPE_CHECKING:
+    from .memory import MemoryStore
 
 Ask = tuple[Limit, str, int]
 """`(limit, key, amount)`: so much of one limit, from the bucket of this key."""
@@ -20,9 +24,20 @@ class Hold:
     settled too. `id` is unique among all processes that share a store, and names what is to be undone.
     """
 
-    __slots__ = ("asks", "held", "id", "refused_by", "settles", "taken")
+    __slots__ = (
+        "asks",
+        "burning",
+        "held",
+        "id",
+        "local",
+        "refused_by",
+        "settles",
+        "taken",
+        "told",
+        "unavailable",
+    )
 
-    def __init__(self, id: str, asks: Sequence[Ask], settles: bool = True) -> None:
+    def __init__(self, id: str, asks: Sequence[Ask], settles: bool = True, told: Any = None) -> None:
         """`settles`: whether the end of a request that was sent changes anything."""
         self.id = id
         self.asks = asks
@@ -34,6 +49,20 @@ class Hold:
         for that one meets none of the others."""
         self.held = False
         """Whether there is anything to settle."""
+        self.unavailable: Limit | None = None
+        """The limit that refuses because its store does not answer."""
+        self.told = told
+        """What the headers make of these limits; see `headers.Told`."""
+        self.local: Any = None
+        """The store's own: what is held elsewhere than usual."""
+        self.burning: Any = None
+        """The store's own: the buckets that are charged while this request streams."""
+
+    def raise_by(self, place: int, amount: int) -> None:
+        """Ask so much more of one limit, or less, so that settling this gives back that too."""
+        limit, key, asked = self.asks[place]
+        asks = self.asks = list(self.asks)  # what a plan made may be another's too
+        asks[place] = limit, key, asked + amount
 
 
 class Store(Protocol):
@@ -54,3 +83,42 @@ class Store(Protocol):
 
         Settling a hold again, or one that holds nothing, does nothing.
         """
+
+    def charge(self, hold: Hold, place: int, amount: int) -> int | None:
+        """Reserve so much more of one limit for what is held, below 0 less; it never refuses and never waits.
+
+        What is then left in the bucket for anybody; at most 0 where there is nothing. None where that is not
+        known just now, and soon will be. What is not held charges nothing.
+        """
+
+    @property
+    def shares(self) -> int:
+        """Processes that charge the same buckets."""
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """By the limit's id: what this process counts, and how many requests passed and did not."""
+
+    @property
+    def mode(self) -> str:
+        """`memory`; or `shared`, and `local` while what is shared cannot be reached."""
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        """Of a shared store: `calls` that were answered, `decisions` made by them, and settlements `lost`."""
+
+    @property
+    def memory(self) -> "MemoryStore":
+        """What is counted in this process."""
+
+    def adopt(self, previous: "Store") -> None:
+        """Go on from what another store counts in this process, where the limits have the same id."""
+
+    async def start(self, shares: int) -> None:
+        """Before the first request. `shares` are the processes that share the limits."""
+
+    async def stop(self) -> None:
+        """After the last request: settle what is not settled yet, as far as possible."""
+
+    def ready(self) -> str | None:
+        """None, or why requests would be refused that no limit refuses."""

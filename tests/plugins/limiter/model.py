@@ -43,7 +43,7 @@ class Leaking:
 
     @property
     def remaining(self) -> int:
-        return max(0, floor(self.limit.burst - self.level))
+        return floor(self.limit.burst - self.level)
 
     @property
     def reset(self) -> int:
@@ -71,11 +71,12 @@ class Counting:
 
     def give(self, receipt: object, reserved: int, used: int) -> None:
         if receipt == self.window:
-            self.spent[self.window] = max(0, self.spent[self.window] + used - reserved)
+            spent = self.spent[self.window] + used - reserved
+            self.spent[self.window] = min(2**53, max(0, spent))
 
     @property
     def remaining(self) -> int:
-        return max(0, self.limit.amount - self.spent[self.window])
+        return self.limit.amount - self.spent[self.window]
 
 
 class Flying:
@@ -107,6 +108,6 @@ Model = Leaking | Counting | Flying
 
 
 def model(limit: Limit) -> Model:
-    if limit.kind == "cost":
+    if limit.kind == "cost" and not limit.rolling:
         return Counting(limit)
     return Flying(limit) if limit.kind == "in_flight" else Leaking(limit)

@@ -68,7 +68,7 @@ def test_settling_corrects_what_was_reserved() -> None:
     assert budget.give(receipt, receipt, 60, 25, now) == (receipt[0], 25)
     assert budget.give(receipt, receipt, 60, 130, now) == (receipt[0], 130)
     assert budget.give(receipt, receipt, 60, 0, now) is None
-    assert budget.take((receipt[0], 130), 1, now)[:3] == (None, 6 * 3600 * SECOND, 0)
+    assert budget.take((receipt[0], 130), 1, now)[:3] == (None, 6 * 3600 * SECOND, -30)
 
 
 def test_a_settlement_after_the_window_changes_nothing() -> None:
@@ -109,7 +109,7 @@ def test_what_was_forgotten_is_charged() -> None:
 def test_a_lowered_budget_goes_on_from_what_is_spent() -> None:
     now = at("2026-03-01T18:00:00")
     state = Budget(100, "day").take(None, 60, now)[0]
-    assert Budget(50, "day").take(state, 1, now)[1:3] == (6 * 3600 * SECOND, 0)
+    assert Budget(50, "day").take(state, 1, now)[1:3] == (6 * 3600 * SECOND, -10)
     assert Budget(70, "day").take(state, 1, now)[2] == 9
 
 

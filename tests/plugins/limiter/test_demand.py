@@ -27,6 +27,8 @@ COMPLETE = End("complete", "completed")
 
 
 class Body:
+    length: int | None = None
+
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.reads = 0
@@ -34,6 +36,9 @@ class Body:
     async def read(self) -> bytes:
         self.reads += 1
         return self.raw
+
+    async def peek(self, count: int) -> bytes:
+        return self.raw[:count]
 
     def replace(self, body: bytes) -> None:
         self.raw = body
@@ -239,7 +244,7 @@ def test_what_is_known_counts_whatever_the_outcome() -> None:
         ex = ended(outcome)
         ex[USAGE] = [
             Usage(100, 20),
-            Usage(10, 2, provenance="estimated"),
+            Usage(10, 2),
             Usage(7000, 7000, provenance="none"),
         ]
         ex[COST] = Cost(Decimal("0.0000000015"))

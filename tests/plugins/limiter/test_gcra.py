@@ -111,7 +111,7 @@ def test_more_use_than_was_reserved_is_owed() -> None:
     meter = Gcra(60, MINUTE, 60)
     receipt = meter.take(None, 10, 0)[0]
     state = meter.give(receipt, receipt, 10, 90, 0)
-    assert meter.take(state, 1, 0) == (None, 31_000_000, 0, 90_000_000)
+    assert meter.take(state, 1, 0) == (None, 31_000_000, -30, 90_000_000)
 
 
 def test_what_was_reserved_and_not_used_comes_back() -> None:
@@ -148,7 +148,7 @@ def test_a_changed_limit_goes_on_from_what_is_used() -> None:
     assert lower.take(state, 0, 0)[2] == 1
     assert higher.take(state, 0, 0)[2] == 993
     state = before.take(state, 3, 0)[0]
-    assert lower.take(state, 0, 0)[:3] == (None, 36_000_000, 0)  # 7 used of 5: 3 too many, 12 s each
+    assert lower.take(state, 0, 0)[:3] == (None, 36_000_000, -2)  # 7 used of 5: 3 too many, 12 s each
     settled = lower.give(state, state, 3, 0, 0)
     assert lower.take(settled, 0, 0)[2] == 1
     assert before.take(settled, 0, 0)[2] == 6  # and back again
@@ -168,7 +168,7 @@ def test_a_clock_that_jumps_back_gives_nothing_away() -> None:
     now = 3_600_000_000
     state, _ = passing(meter, None, now)
     _, wait, remaining, _ = meter.take(state, 1, now - 10_000_000)
-    assert (wait, remaining) == (11_000_000, 0)
+    assert (wait, remaining) == (11_000_000, -10)
     _, count = passing(meter, state, now - 10_000_000)
     assert count == 0
 

@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
-from plugins.limiter.grammar import DEFAULTS, read
-from plugins.limiter.limit import Limit
-from plugins.limiter.money import MOST
+from plugins.limiter.gcra import Gcra
+from plugins.limiter.grammar import DEFAULTS, read, read_of_key, seconds
+from plugins.limiter.limit import Limit, Queue
+from plugins.limiter.money import MOST, MOST_UNITS
 
 
 def one(**entry: Any) -> Limit:
@@ -129,7 +130,19 @@ def test_a_limit_without_a_name_is_named_after_what_it_does() -> None:
         ([{"name": "x", "requests": "-1/minute"}], 'requests: "-1" is not a whole number'),
         ([{"name": "x", "requests": "٣/minute"}], "is not a whole number"),
         ([{"name": "x", "requests": "0/minute"}], 'limit "x": requests must be more than 0'),
-        ([{"name": "x", "tokens": f"{MOST + 1}/minute"}], "is too much to be counted exactly"),
+        ([{"name": "x", "tokens": f"{MOST_UNITS + 1}/minute"}], "is too much to be counted exactly"),
+        ([{"name": "x", "cost": "1125900/day", "rolling": True}], "dollars is too much .* is 1125899"),
+        ([{"name": "x", "requests": "1/day", "rolling": True}], "rolling is for cost; requests has no"),
+        ([{"name": "x", "cost": "1/day", "rolling": "yes"}], "rolling is true or false"),
+        ([{"name": "x", "cost": "1/day", "on_failure": "opne"}], 'on_failure: .* did you mean "open"?'),
+        ([{"name": "x", "in_flight": 1, "queue": 5}], r"queue is written like {max: 100, wait: 2s}"),
+        ([{"name": "x", "in_flight": 1, "queue": {}}], "queue is written like"),
+        ([{"name": "x", "in_flight": 1, "queue": {"maxi": 5}}], "queue is written like"),
+        ([{"name": "x", "in_flight": 1, "queue": {"max": 0}}], "queue.max must be more than 0"),
+        ([{"name": "x", "in_flight": 1, "queue": {"wait": 2}}], 'queue.wait: "2" is not a duration like 2s'),
+        ([{"name": "x", "in_flight": 1, "queue": {"wait": "11m"}}], "queue.wait: 11m is not .* at most 600s"),
+        ([{"name": "x", "in_flight": 1, "queue": {"max": 1}, "shadow": True}], "nobody waits for a shadow"),
+        ([{"name": "keys: requests", "in_flight": 1}], 'a name does not begin with "keys:"'),
         ([{"name": "x", "cost": "5"}], 'cost: "5" is not an amount per window, like 5.00/day'),
         ([{"name": "x", "cost": "0/day"}], 'limit "x": cost must be more than 0'),
         ([{"name": "x", "cost": "0.000/day"}], "cost must be more than 0"),
@@ -168,3 +181,46 @@ def test_what_will_not_do_is_told_in_a_line_that_names_the_limit(entries: Any, s
     with pytest.raises(ValueError, match=says) as caught:
         read(entries)
     assert "\n" not in str(caught.value)
+
+
+def test_what_happens_without_the_store_depends_on_what_is_counted() -> None:
+    entries = [{"requests": "1/day"}, {"cost": "1/day"}, {"in_flight": 1}, {"tokens": "1/day"}]
+    assert [limit.on_failure for limit in read(entries)] == ["local", "closed", "local", "local"]
+    (said,) = read([{"cost": "1/day", "on_failure": "open"}])
+    assert said.on_failure == "open"
+
+
+def test_a_queue_has_defaults_and_nobody_waits_without_one() -> None:
+    without, some, all_ = read(
+        [
+            {"name": "a", "in_flight": 1},
+            {"name": "b", "in_flight": 1, "queue": {"max": "5"}},
+            {"name": "c", "in_flight": 1, "queue": {"wait": "250ms"}},
+        ]
+    )
+    assert (without.queue, some.queue, all_.queue) == (None, Queue(5, 2.0), Queue(100, 0.25))
+
+
+def test_a_rolling_budget_is_a_rate_of_money() -> None:
+    (limit,) = read([{"cost": "5/day", "rolling": True}])
+    assert isinstance(limit.meter, Gcra)
+    assert limit.id != read([{"cost": "5/day"}])[0].id  # what one keeps, the other cannot read
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("2s", 2.0), ("500ms", 0.5), ("1.5m", 90.0), ("1h", 3600.0), ("0.5ms", 0.0005)]
+)
+def test_durations(text: str, found: float) -> None:
+    assert seconds(text, "x", 3600.0) == found
+
+
+def test_the_limits_of_a_key_are_named_by_what_they_count() -> None:
+    limits = read_of_key(
+        [{"requests": "1/hour"}, {"in_flight": 2}, {"requests": "2/hour"}, {"name": "own", "cost": "1/day"}]
+    )
+    assert [(limit.name, limit.per, limit.of_key) for limit in limits] == [
+        ("key-requests-hour", "key", True),
+        ("key-in_flight-at-once", "key", True),
+        ("key-requests-hour-2", "key", True),
+        ("own", "key", True),
+    ]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.limiter.headers import add_headers, go_duration
+from plugins.limiter.headers import Told, add_headers, go_duration
 from plugins.limiter.limit import Limit
 from plugins.limiter.memory import MemoryStore
 from plugins.limiter.store import Hold
@@ -22,8 +22,17 @@ def told(*asks: tuple[Limit, int], upstream: list[tuple[str, str]] | None = None
     return list(headers)
 
 
+def openai(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [pair for pair in pairs if pair[0] not in ("ratelimit", "ratelimit-policy")]
+
+
+def ietf(*asks: tuple[Limit, int]) -> dict[str, str]:
+    return {name: value for name, value in told(*asks) if name in ("ratelimit", "ratelimit-policy")}
+
+
 def test_openais_six_headers() -> None:
-    assert told((Limit("a", "requests", 60, "minute"), 1), (Limit("b", "tokens", 150_000, "minute"), 16)) == [
+    asks = (Limit("a", "requests", 60, "minute"), 1), (Limit("b", "tokens", 150_000, "minute"), 16)
+    assert openai(told(*asks)) == [
         ("x-ratelimit-limit-requests", "60"),
         ("x-ratelimit-remaining-requests", "59"),
         ("x-ratelimit-reset-requests", "1s"),
@@ -55,7 +64,7 @@ def test_the_limit_is_what_may_come_at_once() -> None:
 
 
 def test_a_refusal_has_them_too() -> None:
-    assert told((Limit("a", "tokens", 100, "minute"), 101)) == [
+    assert openai(told((Limit("a", "tokens", 100, "minute"), 101))) == [
         ("x-ratelimit-limit-tokens", "100"),
         ("x-ratelimit-remaining-tokens", "100"),
         ("x-ratelimit-reset-tokens", "0s"),
@@ -81,7 +90,6 @@ def test_the_upstreams_own_are_renamed() -> None:
     "limit",
     [
         Limit("a", "cost", 100, "day"),
-        Limit("a", "in_flight", 2),
         Limit("a", "requests", 2, "hour", shadow=True),
         None,
     ],
@@ -134,3 +142,64 @@ def test_a_duration_reads_back_to_the_millisecond_above(us: int) -> None:
         ms = (int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds)) * 1000 + int((part + "000")[:3])
         assert not part.endswith("0")
     assert 0 <= ms * 1000 - us < 1000
+
+
+def test_the_fields_of_the_ietf_name_every_limit_and_tell_the_closest_of_a_unit() -> None:
+    assert ietf(
+        (Limit("global", "requests", 1000, "hour"), 1),
+        (Limit("chat", "requests", 100, "minute", burst=10), 1),
+        (Limit("tokens", "tokens", 60_000, "minute"), 500),
+        (Limit("running", "in_flight", 5), 1),
+        (Limit("money", "cost", 10**9, "day"), 1),
+        (Limit("watched", "requests", 1, "day", shadow=True), 1),
+    ) == {
+        "ratelimit": '"chat";r=9;t=1, "tokens";r=59500;t=1, "running";r=4;t=0',
+        "ratelimit-policy": (
+            '"global";q=1000;w=3600, "chat";q=10;w=60, "tokens";q=60000;w=60;qu="tokens", '
+            '"running";q=5;qu="concurrent-requests"'
+        ),
+    }
+
+
+def test_a_name_is_a_structured_string() -> None:
+    said = ietf((Limit('a "b" \\ 100% é', "requests", 5, "second"), 1))
+    assert said["ratelimit"] == '"a %22b%22 %5C 100%25 %C3%A9";r=4;t=1'
+
+
+def test_what_is_owed_is_told_as_nothing_left() -> None:
+    clock, limit = Clock(), Limit("a", "requests", 10, "minute")
+    store = MemoryStore([limit], monotonic=clock.monotonic, wall=clock.wall)
+    hold = Hold("one", [(limit, "k", 5)])
+    at_once(store.decide(hold))
+    at_once(store.settle(hold, {"requests": 40}))
+    refused = Hold("two", [(limit, "k", 1)])
+    at_once(store.decide(refused))
+    headers = Headers()
+    add_headers(headers, refused)
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    assert headers["ratelimit"] == '"a";r=0;t=240'
+
+
+def test_the_upstreams_fields_of_the_ietf_are_renamed_too() -> None:
+    upstream = [("ratelimit", '"x";r=1'), ("x-ratelimit-limit-requests", "9")]
+    flying = told((Limit("a", "in_flight", 2), 1), upstream=upstream)
+    assert flying == [
+        ("x-upstream-ratelimit", '"x";r=1'),
+        ("x-ratelimit-limit-requests", "9"),  # we tell nothing under this name here
+        ("ratelimit", '"a";r=1;t=0'),
+        ("ratelimit-policy", '"a";q=2;qu="concurrent-requests"'),
+    ]
+
+
+def test_what_is_made_once_says_the_same() -> None:
+    limits = [Limit("a", "requests", 60, "minute"), Limit("b", "tokens", 100, "minute")]
+    clock = Clock()
+    store = MemoryStore(limits, monotonic=clock.monotonic, wall=clock.wall)
+    asks = [(limit, "k", 1) for limit in limits]
+    hold = Hold("id", asks, told=Told([(limit, "", 0) for limit in limits]))
+    at_once(store.decide(hold))
+    with_it, without = Headers(), Headers()
+    add_headers(with_it, hold)
+    hold.told = None
+    add_headers(without, hold)
+    assert with_it == without

@@ -23,7 +23,7 @@ def test_an_end_makes_room_for_one() -> None:
 
 def test_fewer_than_run_already_refuse_until_enough_have_ended() -> None:
     leases = Leases(2)
-    assert leases.take(5, 1, 0) == (None, TRY_AGAIN, 0, 0)
+    assert leases.take(5, 1, 0) == (None, TRY_AGAIN, -3, 0)
     assert leases.take(1, 1, 0)[0] == 2
 
 

@@ -1,9 +1,11 @@
+from typing import get_args
+
 import pytest
 
 from plugins.limiter.budget import Budget
 from plugins.limiter.gcra import Gcra
 from plugins.limiter.leases import Leases
-from plugins.limiter.limit import Limit
+from plugins.limiter.limit import OF_KEYS, Kind, Limit
 
 
 def test_the_burst_is_the_amount_unless_it_is_given() -> None:
@@ -39,7 +41,17 @@ def test_what_is_counted_does_not_depend_on_how_much_may_be() -> None:
         (Limit("a", "tokens", 5, "month", per="team"), "5 tokens a month per team"),
         (Limit("a", "cost", 2_500_000_000, "day", per="key"), "2.5 dollars a day per key"),
         (Limit("a", "in_flight", 4, per="model"), "4 requests at a time per model"),
+        (Limit("a", "cost", 10**9, "day", per="all", rolling=True), "1 dollars a day, rolling"),
     ],
 )
 def test_it_says_what_it_is(limit: Limit, text: str) -> None:
     assert str(limit) == text
+
+
+def test_every_keys_own_limit_has_a_table_and_there_are_no_more() -> None:
+    tables = {limit.id for limit in OF_KEYS}
+    assert len(tables) == len(OF_KEYS)
+    for kind in get_args(Kind):
+        window = "" if kind == "in_flight" else "day"
+        assert Limit("any name", kind, 7, window, per="key", of_key=True).id in tables
+    assert Limit("any name", "cost", 7, "hour", rolling=True, of_key=True).id in tables

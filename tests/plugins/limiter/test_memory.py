@@ -1,5 +1,5 @@
 from plugins.limiter.grammar import read
-from plugins.limiter.limit import Limit
+from plugins.limiter.limit import OF_KEYS, Limit
 from plugins.limiter.memory import MemoryStore
 from plugins.limiter.store import Hold
 from tests.plugins.limiter.clock import Clock, at_once
@@ -77,7 +77,7 @@ def test_a_new_store_goes_on_from_an_old_ones_counts() -> None:
     assert (refused.held, refused.refused_by) == (False, 0)
     assert new.tables[after.id].bound == 7
     assert left(old, before) == 5  # what still runs there counts in the same place
-    assert set(new.tables) == {after.id, added.id}
+    assert set(new.tables) == {limit.id for limit in (after, added, *OF_KEYS)}
 
 
 def test_a_request_that_began_before_a_reload_is_settled_in_the_new_counts() -> None:

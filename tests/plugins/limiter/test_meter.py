@@ -44,7 +44,7 @@ def test_all_or_nothing_and_told_as_it_is(limit: Limit, operations: list[tuple[b
             continue
         left = meter.take(state, 0, now)[2]
         new, wait, remaining, reset = meter.take(state, amount, now)
-        assert remaining >= 0
+        assert remaining >= 0 or new is None
         assert reset >= 0
         if new is None:
             assert wait > 0
@@ -63,3 +63,24 @@ def test_all_or_nothing_and_told_as_it_is(limit: Limit, operations: list[tuple[b
 
 def test_every_window_divides_a_month() -> None:
     assert all(WINDOWS["month"] % length == 0 for length in WINDOWS.values())
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.kind)
+def test_what_a_bucket_holds_is_what_is_missing(limit: Limit) -> None:
+    meter, now = limit.meter, NOON
+    state = meter.take(None, 3, now)[0]
+    receipt = meter.take(state, 2, now)[0]
+    state = meter.give(receipt, receipt, 2, 1, now)
+    assert state is not None
+    assert meter.level(state, now) == {"cost": (4, 4), "in_flight": (0, 0)}.get(limit.kind, (4, 1))
+    assert limit.burst - meter.take(state, 0, now)[2] == 4
+
+
+def test_every_sort_of_bucket_has_its_terms() -> None:
+    sorts = {limit.meter.sort: limit.meter.terms for limit in LIMITS}
+    assert sorts == {
+        "r": ("r", 3_600_000_000, 7_001, 50),
+        "b day": ("b", 100, 86_400_000_000),
+        "b month": ("b", 100, 0),
+        "l": ("l", 5),
+    }

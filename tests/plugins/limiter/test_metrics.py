@@ -2,6 +2,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from plugins.limiter.grammar import read
+from plugins.limiter.limit import Limit
 from plugins.limiter.memory import MemoryStore
 from plugins.limiter.metrics import Metrics
 from plugins.limiter.store import Hold
@@ -32,6 +33,9 @@ def test_the_figures_of_each_limit() -> None:
         'weir_limiter_buckets{limit="watched"} 1.0',
         'weir_limiter_buckets_forgotten_total{limit="chat"} 2.0',
         'weir_limiter_buckets_forgotten_total{limit="watched"} 0.0',
+        'weir_limiter_mode{mode="memory"} 1.0',
+        'weir_limiter_mode{mode="shared"} 0.0',
+        'weir_limiter_mode{mode="local"} 0.0',
     ]
     metrics.close(self_)
     assert exposed(registry) == []
@@ -70,3 +74,14 @@ def test_a_second_one_on_the_same_registry_is_noticed() -> None:
     Metrics().open(object(), registry, LIMITS, MemoryStore(LIMITS))
     with pytest.raises(ValueError, match="weir_limiter"):
         Metrics().open(object(), registry, LIMITS, MemoryStore(LIMITS))
+
+
+def test_a_keys_own_limits_are_told_once_there_are_any() -> None:
+    registry, store, metrics = CollectorRegistry(), MemoryStore(LIMITS), Metrics()
+    metrics.open(object(), registry, LIMITS, store)
+    assert not any("keys:" in line for line in exposed(registry))
+    for number in range(3):
+        own = Limit(f"limit {number}", "requests", 1, "hour", per="key", of_key=True)
+        at_once(store.decide(Hold("id", [(own, f"k\n{own.name}", 1)])))
+    assert 'weir_limiter_decisions_total{decision="admitted",limit="keys: requests"} 3.0' in exposed(registry)
+    assert 'weir_limiter_buckets{limit="keys: requests"} 3.0' in exposed(registry)

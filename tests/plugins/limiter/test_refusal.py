@@ -5,7 +5,7 @@ import pytest
 
 from plugins.limiter.limit import Limit
 from plugins.limiter.meter import NEVER
-from plugins.limiter.refusal import refusal, unpriced
+from plugins.limiter.refusal import refusal, unavailable, unpriced, unreadable
 from proxy.api import Reply
 
 CHAT = Limit("chat", "requests", 100, "minute")
@@ -72,3 +72,15 @@ def test_a_model_without_a_price() -> None:
         "model",
     )
     assert reply.headers["x-should-retry"] == "false"
+
+
+def test_without_the_store_it_is_worth_trying_again_soon() -> None:
+    reply = unavailable(Limit("money", "cost", 5, "day"))
+    assert (reply.status, reply.code, reply.headers["retry-after"]) == (503, "limiter_unavailable", "1")
+    assert b'\\"money\\"' in reply.body
+
+
+def test_limits_that_cannot_be_read_are_not_the_clients_fault() -> None:
+    reply = unreadable("limits[0]: no")
+    assert (reply.status, reply.headers["x-should-retry"]) == (500, "false")
+    assert b"limits[0]: no" in reply.body

@@ -79,3 +79,16 @@ def test_a_limit_by_model_shows_its_terms_alone() -> None:
     (limit,) = shown(others=(Limit("m", "requests", 5, "hour", per="model", models=("gpt-5*",)),))["limits"]
     assert (limit["name"], limit["limit"], limit["models"]) == ("m", 5, ["gpt-5*"])
     assert (limit["used"], limit["remaining"], limit["reset"]) == (None, None, None)
+
+
+def test_more_than_there_is_shows_as_used() -> None:
+    clock = Clock()
+    limits = [Limit("r", "tokens", 100, "hour"), Limit("m", "cost", 100, "day"), Limit("f", "in_flight", 1)]
+    store = MemoryStore(limits, monotonic=clock.monotonic, wall=clock.wall)
+    hold = Hold("id", [(limit, "k", 1) for limit in limits])
+    at_once(store.decide(hold))
+    at_once(store.settle(hold, {"tokens": 250, "cost": 130, "in_flight": 1}))
+    now = Hold("", [(limit, "k", 0) for limit in limits])
+    at_once(store.peek(now))
+    seen = orjson.loads(status(ALICE, now, ()))["limits"]
+    assert [(limit["used"], limit["remaining"]) for limit in seen] == [(250, 0), (1.3e-07, 0), (1, 0)]

@@ -123,3 +123,12 @@ def test_a_bucket_costs_about_a_quarter_of_a_kilobyte() -> None:
     finally:
         tracemalloc.stop()
     assert 100 < used / 20_000 < 500
+
+
+def test_all_can_be_taken_out() -> None:
+    table = Table(lambda state, now: state, 100)
+    for number in range(30):
+        table.put(str(number), number + 1, 0)
+    assert dict(table.empty()) == {str(number): number + 1 for number in range(30)}
+    assert len(table) == 0
+    assert [*table.empty()] == []

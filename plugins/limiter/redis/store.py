@@ -1,0 +1,239 @@
+"""Limits in Redis: the same for every process that shares it, and what happens while it does not answer."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic_ns, time_ns
+from typing import Final
+
+from plugins.limiter.limit import Kind, Limit
+from plugins.limiter.memory import BUCKETS, MemoryStore
+from plugins.limiter.store import Hold, Store
+from plugins.limiter.table import Table
+
+from .breaker import Breaker
+from .call import gives_of
+from .connection import Connection, is_refusal
+from .fallback import Fallback
+from .line import TIMEOUT, Line
+from .settlements import Settlements
+from .url import place
+
+log = logging.getLogger("weir.limiter")
+
+PROBES: Final = 0.25
+"""Seconds between two probes of a Redis that does not answer."""
+LEASE: Final = 30.0
+"""Seconds that the lease of a request outlives its process."""
+BEATS: Final = 3
+"""How often leases are renewed in that time."""
+
+
+class RedisStore:
+    """A `Store` that many processes share: one script decides, by Redis's own clock.
+
+    All keys of a namespace have one hash tag, so that one script sees them, in a Cluster too. While Redis
+    does not answer, each limit does what its `on_failure` says; what was counted here is told to Redis
+    afterwards.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        limits: Sequence[Limit],
+        buckets: int = BUCKETS,
+        *,
+        namespace: str = "weir",
+        lease: float = LEASE,
+        timeout: float = TIMEOUT,
+        connection: Connection | None = None,
+        monotonic: Callable[[], int] = monotonic_ns,
+        wall: Callable[[], int] = time_ns,
+    ) -> None:
+        """`buckets` bounds what each limit counts here meanwhile, `lease` and `timeout` are in seconds.
+
+        Raises `ValueError` for a URL that will not do.
+        """
+        where = place(url)
+        self.shown = where.shown
+        self._limits = limits
+        self._lease = lease
+        self._breaker = Breaker()
+        self._settlements = Settlements()
+        self._fallback = Fallback(limits, MemoryStore(limits, buckets, monotonic=monotonic, wall=wall))
+        self._connection = connection or Connection(where)
+        self._line = Line(
+            self._connection,
+            self._settlements,
+            self._breaker,
+            self._changed,
+            prefix=f"weir:{{{namespace}}}:",
+            process=secrets.token_hex(8),
+            lease=round(lease * 1e6),
+            timeout=timeout,
+        )
+        self._beating: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
+
+    @property
+    def memory(self) -> MemoryStore:
+        """What is counted here while Redis does not answer."""
+        return self._fallback.memory
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """See `Store.tables`."""
+        return self._fallback.memory.tables
+
+    @property
+    def mode(self) -> str:
+        """See `Store.mode`."""
+        return "local" if self._breaker.open else "shared"
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        """See `Store.figures`."""
+        return {
+            "calls": self._line.calls,
+            "decisions": self._line.decisions,
+            "lost": self._settlements.lost,
+        }
+
+    def adopt(self, previous: Store) -> None:
+        """See `Store.adopt`."""
+        self._fallback.memory.adopt(previous.memory)
+
+    async def start(self, shares: int) -> None:
+        """See `Store.start`. Redis need not be there: then requests are decided without it from the first."""
+        self._fallback.shares = shares
+        self._beating = asyncio.create_task(self._beat())
+        if await self._line.probe():
+            self._tell()
+        else:
+            while not self._breaker.open:
+                if self._breaker.failed(self._breaker.reason or TimeoutError()):
+                    self._changed(True)
+
+    async def stop(self) -> None:
+        """See `Store.stop`."""
+        for task in (self._beating, self._probing):
+            if task is not None:
+                task.cancel()
+        await self._line.flush()
+        self._line.close()
+        await self._connection.close()
+
+    def ready(self) -> str | None:
+        """See `Store.ready`."""
+        reason = self._breaker.reason
+        if reason is not None and is_refusal(reason):
+            return f"limiter: Redis at {self.shown} refuses us: its password or its ACL is another"
+        if self._breaker.open:
+            for limit in self._limits:
+                if limit.on_failure == "closed" and not limit.shadow:
+                    return f'limiter: Redis at {self.shown} does not answer, and "{limit.name}" needs it'
+        return None
+
+    async def decide(self, hold: Hold) -> None:
+        """See `Store.decide`."""
+        if not hold.asks:
+            hold.held = True
+        elif await self._line.ask(hold, True):
+            self._count(hold)
+        else:
+            await self._fallback.decide(hold)
+            if hold.held:
+                self._settlements.run(hold.id, [ask for ask in hold.asks if ask[0].on_failure == "local"])
+
+    async def peek(self, hold: Hold) -> None:
+        """See `Store.peek`."""
+        if hold.asks and not await self._line.ask(hold, False):
+            await self._fallback.peek(hold)
+
+    async def settle(self, hold: Hold, used: Mapping[Kind, int]) -> None:
+        """See `Store.settle`. It is told to Redis with the next decision, or very soon."""
+        if not hold.held:
+            return
+        hold.held = False
+        self._settlements.stop(hold.id)
+        if hold.local is None:
+            gives = gives_of(hold.id, hold.asks, hold.taken, used)
+        else:
+            gives = await self._fallback.settle(hold.local, used)
+        if gives:
+            self._settlements.put(gives)
+            self._line.nudge()
+
+    async def renew(self) -> None:
+        """Renew the leases of all requests that run, now."""
+        self._settlements.beat()
+        await self._line.flush()
+
+    def _count(self, hold: Hold) -> None:
+        tables = self._fallback.memory.tables
+        if hold.held:
+            for (limit, _, _), (receipt, _, _, _) in zip(hold.asks, hold.taken, strict=True):
+                if receipt is None:
+                    tables[limit.id].refused += 1
+                else:
+                    tables[limit.id].admitted += 1
+        else:
+            for (limit, _, _), (_, wait, _, _) in zip(hold.asks, hold.taken, strict=True):
+                if wait:
+                    tables[limit.id].refused += 1
+
+    # -- Redis comes and goes ----------------------------------------------------------------------
+
+    def _changed(self, breaker: bool) -> None:
+        if not self._breaker.open:
+            if breaker:
+                log.info("Redis at %s answers again: limits are shared again", self.shown)
+            if breaker or self._fallback.counted:
+                self._tell()
+            return
+        log.warning(
+            "Redis at %s does not answer (%s): until it does, %s",
+            self.shown,
+            _said(self._breaker.reason),
+            _policies(self._limits, self._fallback.shares),
+        )
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._probe())
+
+    def _tell(self) -> None:
+        """Tell Redis what was counted here, and which requests run."""
+        self._settlements.hand_over(self._fallback.hand_over())
+        self._settlements.beat()
+        self._line.nudge(0)
+
+    async def _probe(self) -> None:
+        while self._breaker.open:
+            await asyncio.sleep(PROBES)
+            await self._line.probe()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / BEATS)
+            self._settlements.beat()
+            self._line.nudge(0)
+
+
+def _said(reason: BaseException | None) -> str:
+    """Why, in a word. What Redis says may quote what it was sent, so it is not repeated."""
+    if reason is not None and is_refusal(reason):
+        return "it refuses us: its password or its ACL is another"
+    return "no answer in time" if isinstance(reason, TimeoutError) else type(reason).__name__
+
+
+def _policies(limits: Sequence[Limit], shares: int) -> str:
+    names: dict[str, list[str]] = {}
+    for limit in limits:
+        names.setdefault(limit.on_failure, []).append(limit.name)
+    share = "all of each" if shares == 1 else f"1/{shares} of each"
+    says = {
+        "local": f"this process counts for itself and admits {share}",
+        "open": "everything passes",
+        "closed": "everything is refused",
+    }
+    return "; ".join(f"{says[policy]} ({', '.join(of)})" for policy, of in names.items()) or "nothing changes"

@@ -1,0 +1,62 @@
+from plugins.limiter.limit import Limit
+from plugins.limiter.redis.call import Give
+from plugins.limiter.redis.settlements import Settlements
+
+TOKENS, FLYING = Limit("t", "tokens", 100, "hour"), Limit("f", "in_flight", 5)
+
+
+def give(number: int) -> Give:
+    return Give(TOKENS, "k", number, 0, 0)
+
+
+def test_what_waits_goes_in_order_and_in_pieces() -> None:
+    settlements = Settlements()
+    assert not settlements
+    settlements.put([give(number) for number in range(5)])
+    assert settlements
+    assert [each.reserved for each in settlements.take(3)] == [0, 1, 2]
+    assert [each.reserved for each in settlements.take(3)] == [3, 4]
+    assert not settlements
+
+
+def test_above_the_bound_the_newest_are_lost_and_counted() -> None:
+    settlements = Settlements(bound=3)
+    settlements.put([give(1), give(2)])
+    settlements.put([give(3), give(4)])
+    settlements.put([give(5)])
+    assert [each.reserved for each in settlements.take(9)] == [1, 2, 5]
+    assert settlements.lost == 2
+
+
+def test_what_was_counted_elsewhere_goes_first() -> None:
+    settlements = Settlements()
+    settlements.put([give(9)])
+    settlements.hand_over(iter([give(1), give(2), give(3)]))
+    assert [each.reserved for each in settlements.take(2)] == [1, 2]
+    settlements.hand_over(iter([give(4)]))
+    assert [each.reserved for each in settlements.take(9)] == [4, 3, 9]
+    settlements.hand_over(iter(()))
+    assert not settlements
+
+
+def test_leases_are_renewed_as_long_as_their_requests_run() -> None:
+    settlements = Settlements()
+    for id_ in ("one", "two"):
+        settlements.run(id_, [(FLYING, "k", 1), (TOKENS, "k", 5)])
+    settlements.run("three", [(TOKENS, "k", 5)])
+    settlements.beat()
+    settlements.stop("one")
+    assert settlements.take(9) == [Give(FLYING, "k", 1, 1, "two")]
+    assert not settlements
+    settlements.beat()
+    settlements.beat()
+    assert len(settlements.take(9)) == 1
+
+
+def test_nothing_brings_back_or_takes_away_a_lease_at_the_wrong_time() -> None:
+    settlements = Settlements()
+    settlements.run("runs", [(FLYING, "k", 1)])
+    renewed = [Give(FLYING, "k", 1, 1, id_) for id_ in ("runs", "ended")]
+    assert settlements.still_due([*renewed, give(1)]) == [renewed[0], give(1)]
+    ends = [Give(FLYING, "k", 1, 0, id_) for id_ in ("runs", "ended")]
+    assert settlements.ended([*ends, give(1)]) == [ends[1], give(1)]

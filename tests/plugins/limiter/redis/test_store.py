@@ -1,0 +1,102 @@
+import asyncio
+import os
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from plugins.limiter.limit import Limit
+from plugins.limiter.redis import RedisStore
+from plugins.limiter.redis.connection import SCRIPT, Connection
+from plugins.limiter.redis.url import place
+from plugins.limiter.store import Hold, Store
+from tests.plugins.limiter.clock import Clock
+from tests.plugins.limiter.conformance import LIMITS, Conformance, memory
+from tests.plugins.limiter.redis.servers import cluster, server
+
+pytestmark = pytest.mark.slow
+EXAMPLES = 5000 if os.environ.get("WEIR_SOAK") else 500
+
+
+class Ticking(Connection):
+    """A Redis whose time is the test's: all else is the script as it is."""
+
+    clock = Clock()
+
+    def __init__(self, url: str) -> None:
+        super().__init__(place(url), SCRIPT.replace("redis.call('TIME')", "{ARGV[2], ARGV[3]}"))
+
+    async def run(self, keys: Sequence[str], *arguments: bytes | int) -> bytes:
+        return await super().run(keys, *arguments, *divmod(self.clock.wall_us, 10**6))
+
+
+class World:
+    """The servers, and the loop on which they are asked."""
+
+    def __init__(self, urls: Sequence[str], runner: asyncio.Runner) -> None:
+        self.connections = {url: Ticking(url) for url in urls}
+        self.runner = runner
+        self.runs = 0
+
+    def stores(self, clock: Clock) -> list[Store]:
+        self.runs += 1
+        made: list[Store] = []
+        for url, connection in self.connections.items():
+            connection.clock = clock
+            namespace = f"run-{self.runs}"  # so that a Cluster's nodes take turns
+            # On a busy machine an answer may take its time; what counts is what it says.
+            made.append(RedisStore(url, LIMITS, namespace=namespace, connection=connection, timeout=20))
+        return made
+
+
+class Everywhere(Conformance):
+    """Memory, a Redis and a Cluster: three stores, one truth."""
+
+    world: ClassVar[World]
+
+    def make(self, clock: Clock) -> Sequence[Store]:
+        return [memory(clock), *self.world.stores(clock)]
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.world.runner.run(coroutine)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world() -> Iterator[None]:
+    with server() as one, cluster() as nodes, asyncio.Runner() as runner:
+        many = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        Everywhere.world = World([one.url, f"redis+cluster://{many}"], runner)
+        yield
+        for connection in Everywhere.world.connections.values():
+            runner.run(connection.close())
+
+
+Everywhere.TestCase.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestEverywhere = pytest.mark.timeout(1800)(Everywhere.TestCase)
+
+
+def test_a_clock_that_jumps_back_gives_nothing_away() -> None:
+    clock, limit = Clock(), LIMITS[1]  # 7 a minute, 3 at once
+    for store in Everywhere.world.stores(clock):
+        Everywhere.world.runner.run(_jumps_back(store, clock, limit))
+
+
+async def _jumps_back(store: Store, clock: Clock, limit: Limit) -> None:
+    async def asked(number: int) -> Hold:
+        hold = Hold(str(number), [(limit, "k", 1)])
+        await store.decide(hold)
+        return hold
+
+    assert [(await asked(number)).held for number in range(4)] == [True] * 3 + [False]
+    clock.pass_by(-10_000_000)
+    refused = await asked(5)
+    assert not refused.held
+    assert 0 < refused.taken[0][1] <= 60_000_000 // 7 + 1
+    clock.pass_by(10_000_000)
+    assert not (await asked(6)).held
