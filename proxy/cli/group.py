@@ -1,12 +1,21 @@
 """The group of all commands: ours in the order of a first day, then those that installed plugins offer."""
 
+from typing import Any
+
 import click
 
+from proxy.cli.configured import configured
 from proxy.cli.installed import installed
 
 
 class Commands(click.Group):
-    """Plugins are loaded only when somebody asks for a command that is not ours."""
+    """Plugins are loaded only when somebody asks for a command that is not ours. Their commands find
+    `configured` in their context (`click.pass_obj`)."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        ctx.obj = configured
+        return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names: ours, then theirs."""

@@ -1,8 +1,11 @@
 """The commands there are, and those that plugins add."""
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -56,6 +59,16 @@ def every(group: click.Group, above: Sequence[str] = ()) -> Iterator[tuple[str, 
             yield from every(command, (*above, name))
 
 
+def built_in() -> dict[str, click.Command]:
+    """The commands of the plugins that come with Weir."""
+    project = tomllib.loads((PAGE.parents[1] / "pyproject.toml").read_text())["project"]
+    found: dict[str, click.Command] = {}
+    for name, place in project["entry-points"]["weir.plugins"].items():
+        plugin: type[Plugin] = EntryPoint(name, place, "weir.plugins").load()
+        found |= {str(command.name): command for command in plugin.commands()}
+    return found
+
+
 def test_its_version() -> None:
     assert said(weir("--version")) == f"weir, version {__version__}\n"
 
@@ -76,8 +89,9 @@ def test_every_commands_help_has_an_example(command: tuple[str, ...]) -> None:
 
 
 def test_the_page_has_every_command_and_nothing_else() -> None:
-    groups = {("plugin",)}
-    assert {f"weir {' '.join(name)}" for name in every(main) if name not in groups} == set(
+    groups = {("plugin",), ("pricing",), ("keys",)}
+    all_ = click.Group(commands={**main.commands, **built_in()})
+    assert {f"weir {' '.join(name)}" for name in every(all_) if name not in groups} == set(
         re.findall(r"^\| `(weir [a-z ]+)` \|", PAGE.read_text(), re.MULTILINE)
     )
 
@@ -100,6 +114,27 @@ def test_a_plugins_command_is_offered_and_runs() -> None:
     assert "Show the ledger." in told
     assert weir("ledger").stdout == "the ledger\n"
     assert "Example: weir ledger" in weir("ledger", "--help").stdout
+
+
+class Asks(Plugin):
+    """Asks what is configured."""
+
+    @classmethod
+    def commands(cls) -> list[click.Command]:
+        @click.command("asks")
+        @click.pass_obj
+        def asks(obj: Any) -> None:
+            click.echo(obj(None).server.replicas)
+
+        return [asks]
+
+
+def test_a_plugins_command_can_ask_what_is_configured(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:
+    install(monkeypatch, {"asks": f"{HERE}:Asks"})
+    (clean / "weir.yaml").write_text("replicas: 7\n")
+    assert said(weir("asks")) == "7\n"
+    (clean / "weir.yaml").write_text("replicas: none\n")
+    assert "weir.yaml:1: replicas" in said(weir("asks"), 2)
 
 
 @pytest.mark.usefixtures("offered")

@@ -1,11 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from plugins.auth import Auth
+from plugins.auth import Auth, secret
 from plugins.auth.plugin import USER_LIMIT
-from proxy.api import IDENTITY, Identity
+from plugins.auth.store import Store
+from proxy.api import IDENTITY, Identity, Server
 from proxy.api.testing import Played, Sent, play
+
+from .issuer import NAME, SigningKey, key_set
 
 KEY = "weir-0123456789"
 KEYS: list[dict[str, Any]] = [
@@ -188,3 +193,205 @@ async def test_what_the_client_says_is_cut(keys: list[dict[str, Any]]) -> None:
     said = who.end_user if keys else who.user
     assert said == "é" * USER_LIMIT
     assert len(sent["x-user-id"]) == 1000  # what is forwarded is not changed
+
+
+# -- what a key may say besides ------------------------------------------------------------------------
+
+
+async def test_limits_and_models_come_with_the_key() -> None:
+    limits = [{"requests": "100/minute"}, {"cost": "20/day"}]
+    auth = Auth([{"user": "alice", "key": KEY, "limits": limits, "models": ["gpt-4o*"]}])
+    played = await play([auth], Sent("GET", "/v1/files", headers=[("api-key", KEY)]))
+    who = played.ex[IDENTITY]
+    assert who.limits == tuple(limits)
+    assert who.models == ("gpt-4o*",)
+    again = await play([auth], Sent("GET", "/v1/files", headers=[("api-key", KEY)]))
+    assert again.ex[IDENTITY].limits is who.limits  # so that whoever reads them can keep what came of it
+
+
+async def test_an_unknown_an_expired_and_a_revoked_key_get_the_same_answer(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'weir.db'}")
+    store.open()
+    revoked, expired = (
+        store.create({"user": "bob"}, "x"),
+        store.create({"user": "bob", "expires": "1ms"}, "x"),
+    )
+    store.revoke(revoked.record.id, "x")
+    store.close()
+    past = {"user": "alice", "key": KEY, "expires": "2020-01-01"}
+    auth = Auth([past], store="database")
+    server = Server(CollectorRegistry(), state_dir=tmp_path)
+    answers = []
+    for key in (KEY, "never-was-a-key", secret.new(), revoked.key, expired.key):
+        played = await play([auth], Sent(headers=[("api-key", key)]), server=server)
+        names = [name for name, _ in played.headers]
+        answers.append((played.status, played.body, names))
+    assert answers[0][0] == 401
+    assert all(answer == answers[0] for answer in answers)
+
+
+# -- where keys come from ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keys": KEYS},
+        {"keys_dir": "."},
+        {"store": "database"},
+        {"jwt": {"issuer": NAME, "audience": "weir", "jwks": "/nowhere"}},
+    ],
+)
+def test_each_place_of_keys_is_a_guard_even_while_it_has_none(options: dict[str, Any]) -> None:
+    assert Auth(**options).guards()
+
+
+async def test_keys_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "carol").write_text("weir-carols-key\n")
+    auth = Auth(KEYS, keys_dir=str(tmp_path))
+    who, _ = await admitted(auth, ("api-key", "weir-carols-key"))
+    assert (who.user, who.key_id) == ("carol", "carol")
+    who, _ = await admitted(Auth(KEYS, keys_dir=str(tmp_path)), ("api-key", KEY))
+    assert who.user == "alice"
+
+
+async def test_keys_of_a_database(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'weir.db'}")
+    store.open()
+    made = store.create({"user": "carol", "team": "red", "limits": [{"in_flight": 1}]}, "x")
+    store.close()
+    server = Server(CollectorRegistry(), state_dir=tmp_path)
+    played = await play([Auth(store="database")], Sent(headers=[("api-key", made.key)]), server=server)
+    who = played.ex[IDENTITY]
+    assert (who.user, who.team, who.key_id) == ("carol", "red", made.record.id)
+    assert who.limits == ({"in_flight": 1},)
+
+
+async def test_a_token_names_who_asks(tmp_path: Path) -> None:
+    signer = SigningKey("ES256", "e")
+    (tmp_path / "jwks").write_bytes(key_set(signer))
+    auth = Auth(KEYS, jwt={"issuer": NAME, "audience": "weir", "jwks": str(tmp_path / "jwks"), "team": "ns"})
+    token = ("authorization", f"Bearer {signer.sign(ns='search')}")
+    who, sent = await admitted(auth, token, ("x-user-id", "customer-7"))
+    assert who == Identity("alice", PEER, None, "search", "customer-7")
+    assert "authorization" not in sent
+
+
+async def test_what_is_not_known_is_unavailable_and_not_wrong() -> None:
+    jwt = {"issuer": NAME, "audience": "weir", "jwks": "/nowhere/jwks.json"}
+    auth = Auth(KEYS, jwt=jwt)
+    played = await asked(auth, ("api-key", "wrong-key-here"))
+    assert (played.status, played.json()["error"]["code"]) == (503, "keys_unavailable")
+    assert played.headers["retry-after"] == "1"
+    assert auth.ready() == "jwks /nowhere/jwks.json cannot be read"
+    who, _ = await admitted(Auth(KEYS, jwt=jwt), ("api-key", KEY))  # this one is
+    assert who.user == "alice"
+
+
+async def test_a_reload_knows_what_was_known(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'weir.db'}")
+    store.open()
+    made = store.create({"user": "carol"}, "x")
+    store.close()
+    server = Server(CollectorRegistry(), state_dir=tmp_path)
+    before, after = Auth(store="database"), Auth(store="database", failures="5/minute")
+    await before.start(server)
+    after.adopt(before)
+    assert after.ready() is None
+    assert len(after._ring) == 1
+    await before.stop()
+    played = await play([after], Sent(headers=[("api-key", made.key)]), server=server)
+    assert played.ex[IDENTITY].user == "carol"
+
+
+async def test_a_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    auth = Auth(keys_dir=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="nowhere cannot be read"):
+        await auth.start(Server(CollectorRegistry()))
+
+
+def test_only_keys_of_a_database_are_managed() -> None:
+    assert Auth(KEYS).management_routes() == ()
+    assert len(Auth(store="database").management_routes()) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"store": "memory"}, "store is database, or left out"),
+        ({"keys_dir": ""}, "keys_dir is the path of a folder"),
+        ({"keys_dir": 7}, "keys_dir is the path of a folder"),
+        ({"stale": "10"}, "stale is not a span"),
+        ({"failures": "100"}, "failures is how many wrong keys"),
+        ({"failures": "0/minute"}, "failures is how many wrong keys"),
+        ({"failures": 100}, "failures is how many wrong keys"),
+        ({"jwt": {}}, "jwt: issuer must be set"),
+    ],
+)
+def test_options_that_will_not_do_stop_the_start(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Auth(**options)
+
+
+# -- whoever guesses -----------------------------------------------------------------------------------
+
+
+async def test_an_address_has_so_many_guesses() -> None:
+    auth = Auth(KEYS, failures="3/minute")
+    for _ in range(3):
+        await refused(auth, "invalid_api_key", ("api-key", "wrong-key-here"))
+    played = await asked(auth, ("api-key", "wrong-key-here"))
+    assert (played.status, played.json()["error"]["code"]) == (429, "too_many_invalid_keys")
+    assert 0 < int(played.headers["retry-after"]) <= 60
+    assert played.end.code == "too_many_invalid_keys"
+
+
+async def test_a_key_that_might_have_been_guessed_waits_too_and_one_of_ours_does_not() -> None:
+    made = secret.new()
+    auth = Auth([*KEYS, {"user": "carol", "key": made}], failures="2/minute")
+    for _ in range(3):
+        await asked(auth, ("api-key", "wrong-key-here"))
+    assert (await asked(auth, ("api-key", KEY))).status == 429
+    who, _ = await admitted(auth, ("api-key", made))
+    assert who.user == "carol"
+
+
+async def test_a_token_is_not_guessed_either(tmp_path: Path) -> None:
+    signer = SigningKey("ES256", "e")
+    (tmp_path / "jwks").write_bytes(key_set(signer))
+    auth = Auth(jwt={"issuer": NAME, "audience": "weir", "jwks": str(tmp_path / "jwks")}, failures="1/minute")
+    for _ in range(3):
+        await asked(auth, ("api-key", "wrong-key-here"))
+    played = await asked(auth, ("authorization", f"Bearer {signer.sign()}"))
+    assert played.status == 200
+
+
+async def test_none_or_two_credentials_are_no_guess() -> None:
+    auth = Auth(KEYS, failures="1/minute")
+    for _ in range(3):
+        await refused(auth, "missing_api_key")
+        await refused(auth, "invalid_api_key", ("api-key", KEY), ("authorization", f"Bearer {KEY}"))
+    await refused(auth, "invalid_api_key", ("api-key", "wrong-key-here"))
+
+
+async def test_other_addresses_are_not_concerned() -> None:
+    auth = Auth(KEYS, failures="1/minute")
+    trusting = {"trusted_proxies": ["192.0.2.0/24"]}
+    wrong = ("api-key", "wrong-key-here")
+    for _ in range(3):
+        await asked(auth, wrong, ("x-forwarded-for", "198.51.100.7"), settings=trusting)
+    assert (await asked(auth, wrong, ("x-forwarded-for", "198.51.100.7"), settings=trusting)).status == 429
+    assert (await asked(auth, wrong, ("x-forwarded-for", "198.51.100.8"), settings=trusting)).status == 401
+
+
+async def test_guesses_need_not_be_counted() -> None:
+    auth = Auth(KEYS, failures="off")
+    for _ in range(150):
+        await refused(auth, "invalid_api_key", ("api-key", "wrong-key-here"))
+
+
+async def test_a_reload_forgets_no_guess() -> None:
+    before, after = Auth(KEYS, failures="1/minute"), Auth(KEYS, failures="1/minute")
+    await asked(before, ("api-key", "wrong-key-here"))
+    after.adopt(before)
+    assert (await asked(after, ("api-key", "wrong-key-here"))).status == 429

@@ -1,0 +1,85 @@
+"""Keys for some models only: which models does a request name, and may its key use all of them?
+
+In doubt it may not. A body is read only where a key has patterns; one that cannot be read, or does not say
+which model it wants, would leave the choice to somebody who does not know the key.
+"""
+
+import asyncio
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from proxy.api import ClientError, Exchange, find_member
+
+from .keys import allows
+
+_ASKS_NO_MODEL = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))
+_DEPLOYMENT = re.compile(r"(?:^|/)deployments/+([^/;]*)", re.IGNORECASE)  # Azure's paths
+_NAMES = ("model", "models")
+"""Members that name models; `models` is a list of those to fall back to, as some gateways take it."""
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+_AT_ONCE = 64 * 1024
+"""Bytes of a body that is searched on the event loop: under 1 ms."""
+
+
+async def check(ex: Exchange, patterns: tuple[str, ...]) -> None:
+    """Return if a request is for models that match, or makes none work. Raises `ClientError`: 403
+    `model_not_allowed`, or what reading its body raises.
+
+    A request names its model in a JSON body or, for Azure, in the path; each one that is named has to match.
+    One that names none is refused, and so are forms, which are not read.
+    """
+    request = ex.request
+    if request.method in _ASKS_NO_MODEL:
+        return
+    names: list[Any] = _DEPLOYMENT.findall(unquote(request.path, errors="replace"))
+    if any("json" not in declared.lower() for declared in request.headers.getall(b"content-type")):
+        raise _refused("This API key is for certain models, so it takes JSON only (content-type).")
+    body = await request.read()
+    if body:
+        names += await _named(body, await request.json())
+    if not names:
+        raise _refused("This API key is for certain models: name one of them in `model`.")
+    allowed = allows(patterns)
+    for name in names:
+        if not isinstance(name, str) or not allowed.match(name):
+            raise _refused("This API key may not use this model. GET /models lists those that it may.")
+
+
+async def _named(body: bytes, fields: Any) -> list[Any]:
+    """What a body says in the members that name models."""
+    if not isinstance(fields, dict):
+        raise _refused("This API key is for certain models, so a body is a JSON object.")
+    named: list[Any] = []
+    for name, value in fields.items():
+        if name.lower() not in _NAMES:
+            continue
+        if name not in _NAMES:  # some servers read member names without regard to case
+            raise _refused("Write `model` in lower case.")
+        if await _stands_twice(body, name):  # which of the two counts is the upstream's secret
+            raise _refused(f"The body has `{name}` twice.")
+        if name == "model":
+            if value is not None:
+                named.append(value)
+        else:
+            named += value if isinstance(value, list) else [value]
+    return named
+
+
+async def _stands_twice(body: bytes, name: str) -> bool:
+    if body.count(b'"%b"' % name.encode()) < 2 and not _ESCAPED_LETTER.search(body):
+        return False
+    if len(body) <= _AT_ONCE:
+        return _finds_two(body, name)
+    return await asyncio.to_thread(_finds_two, body, name)
+
+
+def _finds_two(body: bytes, name: str) -> bool:
+    last = find_member(body, name)
+    if last is None:
+        return False
+    return find_member(b'%b"":0%b' % (body[: last.start], body[last.end :]), name) is not None
+
+
+def _refused(message: str) -> ClientError:
+    return ClientError(403, "model_not_allowed", message, param="model")
