@@ -1,0 +1,44 @@
+"""Money as the ledger keeps it: integer picodollars, 10^-12 of a US dollar."""
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from typing import Final
+
+PICO: Final = 10**12
+"""Picodollars in a dollar."""
+MOST: Final = 2**63 - 1
+"""The largest integer that a column holds: nine million dollars in one row."""
+_EXACT: Final = Context(prec=80)
+
+
+def pico(amount: Decimal | None) -> int | None:
+    """Dollars as picodollars, half of one to even; None is unpriced and stays so."""
+    return None if amount is None else _round(amount, ROUND_HALF_EVEN)
+
+
+def floor(amount: Decimal | None) -> int | None:
+    """The same for a lower bound: rounded down."""
+    return None if amount is None else _round(amount, ROUND_FLOOR)
+
+
+def ceiling(amount: Decimal | None) -> int | None:
+    """The same for an upper bound: rounded up."""
+    return None if amount is None else _round(amount, ROUND_CEILING)
+
+
+def _round(amount: Decimal, rounding: str) -> int:
+    whole, _, part = str(amount).partition(".")
+    if len(part) <= 12 and "E" not in part:  # nearly always, and at half the price of arithmetic
+        try:
+            return min(int(whole + part.ljust(12, "0")), MOST)
+        except ValueError:
+            pass  # 1E+3 and the like
+    return min(int(_EXACT.scaleb(amount, 12).to_integral_value(rounding)), MOST)
+
+
+def dollars(amount: int | None) -> str | None:
+    """Picodollars as dollars: every digit that counts, no exponent, no zeros behind."""
+    if amount is None:
+        return None
+    sign = "-" if amount < 0 else ""
+    whole, part = divmod(abs(amount), PICO)
+    return f"{sign}{whole}.{part:012}".rstrip("0").rstrip(".") if part else f"{sign}{whole}"

@@ -1,0 +1,41 @@
+"""What the journal is made of: records with their length and a check sum, and how a torn one is told.
+
+A record is `<length><crc32><kind><payload>`, little-endian; length and sum are those of kind and payload. A
+file ends where no record can be read: at zeros, since files are longer than what is in them, or at the
+remains of a write that a crash cut short.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+from zlib import crc32
+
+OPEN: Final = b"o"
+"""A request has begun: its payload is what is known of it then."""
+CLOSED: Final = b"c"
+"""It has ended: its payload is its row."""
+_HEAD: Final = struct.Struct("<II")
+HEAD: Final = _HEAD.size
+_pack = _HEAD.pack
+_unpack = _HEAD.unpack_from
+
+
+def record(kind: bytes, payload: bytes) -> bytes:
+    """One record."""
+    body = kind + payload
+    return _pack(len(body), crc32(body)) + body
+
+
+def records(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes, int]]:
+    """Kind, payload and end of each whole record from `at` on; stops where there is none."""
+    end = len(data)
+    while at + HEAD < end:
+        length, check = _unpack(data, at)
+        begin = at + HEAD
+        at = begin + length
+        if not length or at > end:
+            return
+        body = data[begin:at]
+        if crc32(body) != check:
+            return
+        yield body[:1], body[1:], at

@@ -1,0 +1,88 @@
+"""Journals that a dead process has left: their rows are written, and those of requests that never ended."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from .journal import OPEN_LOG
+from .lock import NAME, FolderLock
+from .record import CLOSED, records
+from .row import crashed, stored
+
+log = logging.getLogger("weir.ledger")
+
+Write = Callable[[list[list[Any]]], None]
+BATCH: Final = 500
+"""Rows of one transaction."""
+_ABANDONED: Final = 60.0
+"""Seconds after which a folder that has no lock yet was left by a process that died making it."""
+
+
+def adopt(folder: Path, write: Write) -> int:
+    """Write the rows of all journals in this folder whose processes are dead, and remove them; how many rows.
+
+    `write` adds rows to the database, and what it raises is raised: the journal stays and is read again. To
+    be killed in the middle does no harm, since a row that is there already stays as it is.
+    """
+    written = 0
+    for journal in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if journal.name.startswith("."):
+            if time.time() - journal.stat().st_mtime > _ABANDONED and not (journal / NAME).exists():
+                shutil.rmtree(journal, ignore_errors=True)
+            continue
+        lock = FolderLock.take(journal)
+        if lock is None:
+            continue
+        try:
+            count, unended = _replay(journal, write)
+            written += count
+            if count:
+                fields = {"journal": journal.name, "rows": count, "crashed": unended}
+                log.warning("a journal was left behind, and is in the ledger now", extra={"fields": fields})
+            _remove(journal)
+        finally:
+            lock.release()
+    return written
+
+
+def _replay(journal: Path, write: Write) -> tuple[int, int]:
+    unended: dict[bytes, bytes] = {}
+    payloads: list[bytes] = []
+    written = 0
+    for path in (journal / OPEN_LOG, *sorted(journal.glob("[0-9]*.log"))):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        for kind, payload, _ in records(data):
+            if kind != CLOSED:
+                unended[identity(payload)] = payload
+                continue
+            unended.pop(identity(payload), None)
+            payloads.append(payload)
+            if len(payloads) == BATCH:
+                write([*stored(payloads)])
+                written += BATCH
+                payloads.clear()
+    rows = [*stored(payloads), *map(crashed, unended.values())]
+    for at in range(0, len(rows), BATCH):
+        write(rows[at : at + BATCH])
+    return written + len(rows), len(unended)
+
+
+def identity(payload: bytes) -> bytes:
+    """The request's id, which both kinds of records begin with: `["<id>",`."""
+    return payload[2 : payload.index(b'"', 2)]
+
+
+def _remove(journal: Path) -> None:
+    """The lock goes last: until then nobody else may take the folder for one that is to be read."""
+    for path in journal.iterdir():
+        if path.name != NAME:
+            os.unlink(path)
+    os.unlink(journal / NAME)
+    os.rmdir(journal)

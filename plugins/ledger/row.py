@@ -1,0 +1,212 @@
+"""From an exchange to its row: what is known when it begins, and all of it when it has ended.
+
+Rows travel as JSON arrays, in the order of `table.COLUMNS`: from here to the journal, and from there to the
+database, as they are. What is JSON in a column is text here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, Final
+
+import orjson
+
+from proxy.api import COST, ESTIMATE, IDENTITY, USAGE, End, Exchange, Identity, Usage
+
+from .columns import FIRST, TEXT, THEN, TOKENS
+from .money import MOST, ceiling, floor, pico
+
+_NOBODY: Final = Identity("", "")
+_NO_USAGE: Final = (None,) * 9
+_NOTHING_USED: Final = (0,) * 9
+_UNREACHED: Final = frozenset(
+    (
+        "upstream_connect_failed",
+        "upstream_connect_timeout",
+        "upstream_dns_failed",
+        "upstream_tls_failed",
+        "upstream_busy",
+    )
+)
+"""Outcomes of an attempt that an upstream has not heard of."""
+_LIMIT: Final = FIRST.index("estimate_pico")
+_tokens = attrgetter(*TOKENS)
+_NUL: Final = b"\\u0000"
+"""As JSON has it; PostgreSQL does not take it in a text."""
+_AT_ONCE: Final = 50
+"""Rows that are read in one go: orjson keeps the interpreter to itself meanwhile, and requests wait."""
+_WORSE: Final = {"measured": 0, "estimated": 1, "bounded": 2, "none": 3}
+
+
+def opened(ex: Exchange) -> bytes:
+    """What is known when the request has come: enough for the row of one that is never seen to end."""
+    request = ex.request
+    who = ex.get(IDENTITY) or _NOBODY
+    estimate = ex.get(ESTIMATE)
+    trace = client = model = limit = None
+    for name, value in request.headers.raw:
+        if name == b"x-request-id":
+            client = value[:TEXT].decode("latin-1")
+        elif name == b"traceparent" and len(value) >= 55:  # W3C Trace Context: version, trace, span, flags
+            trace = value[3:35].decode("latin-1")
+    if estimate is not None:
+        limit = ceiling(estimate.max_cost)
+        if estimate.model is not None:
+            model = estimate.model[:TEXT]
+    return _encode(
+        (
+            ex.id,
+            ex.timeline.started_at // 1000,
+            who.key_id,
+            who.user,
+            who.team,
+            who.end_user,
+            request.address,
+            request.endpoint[:TEXT],
+            request.method,
+            request.path[:TEXT],
+            model,
+            limit,
+            trace,
+            client,
+        )
+    )
+
+
+def closed(ex: Exchange, end: End, first: bytes) -> bytes:
+    """The row of a request that has ended; `first` is what `opened` said of it."""
+    response, timeline, attempts = ex.response, ex.timeline, ex.attempts
+    received, finished, begun = timeline.received, timeline.finished, timeline.first_byte
+    hops: dict[str, int] = {}  # µs
+    for name, _, start, stop in timeline._marks:
+        hops[name] = hops.get(name, 0) + (stop - start) // 1000
+    usages = ex.get(USAGE)
+    model = tier = units = version = upstream_id = None
+    tokens: tuple[int | None, ...]
+    if usages:
+        usage = usages[0] if len(usages) == 1 else _together(usages)
+        tokens = _tokens(usage)
+        provenance: str = usage.provenance
+        model, tier = usage.model, usage.service_tier
+        if usage.other_units:
+            units = orjson.dumps({name[:TEXT]: str(n) for name, n in usage.other_units.items()}).decode()
+    else:
+        tokens, provenance = _NO_USAGE, "none"
+    cost = ex.get(COST)
+    amount: int | None
+    low: int | None
+    high: int | None
+    if cost is not None:
+        if not usages:
+            provenance = cost.provenance
+        version = cost.price_version
+        amount = low = high = pico(cost.amount)
+        if cost.low is not cost.amount and cost.low is not None:
+            low = floor(cost.low)
+        if cost.high is not cost.amount and cost.high is not None:
+            high = ceiling(cost.high)
+    elif not attempts or _untouched(ex, end):
+        tokens = _NOTHING_USED
+        amount = low = high = 0
+    else:
+        amount = low = high = None
+        estimate = ex.get(ESTIMATE)
+        if not usages and estimate is not None and estimate.max_cost is not None:
+            low, high, provenance = 0, ceiling(estimate.max_cost), "bounded"
+    if attempts:
+        for field, value in response.headers.raw:
+            if field == b"x-request-id":
+                upstream_id = value[:TEXT].decode("latin-1")
+                break
+    rest = _encode(
+        (
+            (timeline.started_at + finished - received) // 1000,
+            None if model is None else model[:TEXT],
+            ex.upstream,
+            len(attempts),
+            response.status or None,
+            end.reason,
+            end.code,
+            response.is_stream,
+            *tokens,
+            units,
+            provenance,
+            amount,
+            low,
+            high,
+            version,
+            None if tier is None else tier[:TEXT],
+            (begun - received) // 1000 if begun else None,
+            (finished - received) // 1000,
+            orjson.dumps(hops).decode(),
+            upstream_id,
+            None,
+        )
+    )
+    return first[:-1] + b"," + rest[1:]
+
+
+def crashed(first: bytes) -> list[Any]:
+    """The row of a request whose process died before it ended: what it cost lies between nothing and its
+    estimate."""
+    begun = cleaned(orjson.loads(first))
+    limit = begun[_LIMIT]
+    then = dict.fromkeys(THEN) | {"end_reason": "crashed", "end_code": "process_died"}
+    then["usage_provenance"] = "none" if limit is None else "bounded"
+    if limit is not None:
+        then |= {"cost_low_pico": 0, "cost_high_pico": limit}
+    return [*begun, *then.values()]
+
+
+def stored(payloads: Sequence[bytes]) -> Iterator[list[Any]]:
+    """Rows as the database takes them."""
+    for at in range(0, len(payloads), _AT_ONCE):
+        together = b",".join(payloads[at : at + _AT_ONCE])
+        has_nul = _NUL in together
+        found = orjson.loads(b"[" + together + b"]")
+        yield from map(cleaned, found) if has_nul else found
+
+
+def cleaned(row: Sequence[Any]) -> list[Any]:
+    """A row that any database takes, whatever strangers have put into it."""
+    return [_clean(value) for value in row]
+
+
+def _untouched(ex: Exchange, end: End) -> bool:
+    """Whether the upstream has not worked on the request: it was not reached, or refused it with an error."""
+    outcome = ex.attempts[-1].outcome
+    if outcome in _UNREACHED:
+        return True
+    return end.reason == "complete" and outcome >= "400" and outcome.isdigit()
+
+
+def _together(usages: list[Usage]) -> Usage:
+    """The sum of several, as good as the worst of them."""
+    units: dict[str, Decimal] = {}
+    for usage in usages:
+        for name, n in usage.other_units.items():
+            units[name] = units.get(name, Decimal(0)) + n
+    summed: dict[str, Any] = {name: sum(getattr(usage, name) for usage in usages) for name in TOKENS}
+    return replace(
+        usages[-1],
+        **summed,
+        provenance=max((usage.provenance for usage in usages), key=_WORSE.__getitem__),
+        other_units=units,
+    )
+
+
+def _encode(values: tuple[Any, ...]) -> bytes:
+    try:
+        return orjson.dumps(values)
+    except TypeError:  # half a character, or an integer above 64 bits
+        return orjson.dumps(cleaned(values))
+
+
+def _clean(value: Any) -> Any:
+    """As it can be stored: no half characters, no NUL, no integer above 64 bits."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-MOST, min(value, MOST))
+    return value

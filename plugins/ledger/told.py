@@ -1,0 +1,65 @@
+"""Rows and totals as they are told to people and programs: JSON, lines of JSON, CSV."""
+
+import csv
+import datetime as dt
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from .columns import COLUMNS
+from .money import dollars
+
+_JSON: Final = ("other_units", "hops")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_EPOCH: Final = dt.datetime(1970, 1, 1)
+
+
+def name(column: str) -> str:
+    """A column's name in answers: money is told in dollars."""
+    return column.removesuffix("_pico") + "_usd" if column.endswith("_pico") else column
+
+
+NAMES: Final = tuple(map(name, COLUMNS))
+
+
+def row(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row: times in ISO 8601 (UTC), money as text in dollars, `hops` in microseconds."""
+    return {name(column): _value(column, values[column]) for column in COLUMNS}
+
+
+def _value(column: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if column.endswith("_pico"):
+        return dollars(value)
+    if column in ("started_at", "finished_at"):
+        return moment(value)
+    if column in _JSON and isinstance(value, str):
+        return orjson.loads(value)
+    return value
+
+
+def moment(microseconds: int) -> str:
+    """ISO 8601 in UTC, with all its microseconds."""
+    return (_EPOCH + dt.timedelta(microseconds=microseconds)).isoformat(timespec="microseconds") + "Z"
+
+
+def csv_lines(lines: Iterable[Sequence[Any]]) -> bytes:
+    """RFC 4180. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    out = io.StringIO()
+    csv.writer(out).writerows([_cell(value) for value in line] for line in lines)
+    return out.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return orjson.dumps(value).decode()
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return "'" + value
+    return value

@@ -1,0 +1,58 @@
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import inspect, select
+from sqlalchemy.exc import DBAPIError
+
+from plugins.ledger.columns import COLUMNS
+from plugins.ledger.table import daily, insert, rows
+from proxy.api.database import Database
+
+from .making import a_row
+
+
+def found(database: Database) -> list[dict[str, Any]]:
+    with database.read() as connection:
+        return [dict(row) for row in connection.execute(select(rows).order_by(rows.c.id)).mappings()]
+
+
+def test_a_row_comes_out_as_it_went_in(database: Database) -> None:
+    row = a_row(cost_pico=2**63 - 1, user='"; drop table', end_user="Ünï", other_units='{"seconds": "1.5"}')
+    with database.begin() as connection:
+        insert(connection, [row])
+    (out,) = found(database)
+    expected = dict(zip(COLUMNS, row, strict=True))
+    for name in ("hops", "other_units"):  # PostgreSQL knows JSON
+        assert out.pop(name) in (expected[name], orjson.loads(expected[name]))
+        del expected[name]
+    assert out == expected
+
+
+def test_the_same_request_has_one_row_and_the_first_one_stays(database: Database) -> None:
+    for batch in ([a_row("a", status=200)], [a_row("a", status=500), a_row("b"), a_row("b", status=500)]):
+        with database.begin() as connection:
+            insert(connection, batch)
+    assert [(row["id"], row["status"]) for row in found(database)] == [("a", 200), ("b", 200)]
+
+
+def test_a_batch_goes_in_whole_or_not_at_all(database: Database) -> None:
+    with pytest.raises((DBAPIError, OverflowError)), database.begin() as connection:
+        insert(connection, [a_row("a"), a_row("b", cost_pico=2**63)])
+    assert found(database) == []
+
+
+def test_the_migrations_make_what_the_tables_say(database: Database) -> None:
+    with database.read() as connection:
+        there = inspect(connection)
+        for table in (rows, daily):
+            made = {column["name"]: column for column in there.get_columns(table.name)}
+            assert set(made) == {column.name for column in table.columns}
+            for column in table.columns:
+                assert made[column.name]["type"]._type_affinity is _affinity(column, connection)
+            key = there.get_pk_constraint(table.name)["constrained_columns"]
+            assert set(key) == {column.name for column in table.primary_key}
+
+
+def _affinity(column: Any, connection: Any) -> Any:
+    return column.type.dialect_impl(connection.dialect)._type_affinity
