@@ -1,4 +1,4 @@
-"""The management port: health for probes, metrics, the OpenAPI document, and what plugins add.
+"""The management port: health for probes, metrics, what is in flight, the OpenAPI document, and plugins' own.
 
 Health and metrics are open; the rest needs `WEIR_MANAGEMENT_TOKEN`. Without a token a port that can be
 reached from outside serves health and metrics alone.
@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from proxy.admin.openapi import document
 from proxy.api.errors import ClientError
+from proxy.core import inflight
 from proxy.core.app import App, management_routes
 from proxy.core.chain import Chain
 from proxy.core.seal import sealing
@@ -41,11 +42,15 @@ def management(app: App) -> Any:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(app.server.metrics), media_type=CONTENT_TYPE_LATEST)
 
+    async def in_flight(_: Request) -> Response:
+        return _json(inflight.page(app.flights))
+
     own = [
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/startupz", startupz),
         Route("/metrics", metrics),
+        Route("/inflight", in_flight),
     ]
     token = app.settings.management_token
     address = app.settings.management

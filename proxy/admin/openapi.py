@@ -1,7 +1,8 @@
 """`GET /openapi.json`: Weir's own endpoints of both ports as an OpenAPI 3.1 document.
 
 What goes through to an upstream is described by the upstream. Routes that plugins add are listed with their
-paths and methods; what they take and answer, only they know.
+paths and methods. What they take and answer they say themselves: an endpoint's attribute `openapi` is an
+Operation Object, which may refer to `#/components/responses/Error`.
 """
 
 from collections.abc import Iterable
@@ -80,7 +81,8 @@ def _added(routes: Iterable[BaseRoute], operation: Object, item: Object) -> dict
                 for name in route.param_convertors
             ]
         for method in sorted(_METHODS & (route.methods or set())):
-            found[method.lower()] = {**_OF_A_PLUGIN, **operation}
+            said = getattr(route.endpoint, "openapi", {})
+            found[method.lower()] = {**_OF_A_PLUGIN, **operation, **said}
     return items
 
 
@@ -111,6 +113,10 @@ def _json(description: str, schema: Object) -> Object:
 
 def _get(name: str, tag: str, summary: str, responses: Object, **more: Any) -> Object:
     return {"get": {"operationId": name, "tags": [tag], "summary": summary, "responses": responses, **more}}
+
+
+def _reasons(status: str) -> Object:
+    return _object({"status": {"const": status}, "reasons": {**_list(_TEXT), "minItems": 1}})
 
 
 _TEXT: Object = {"type": "string"}
@@ -170,7 +176,14 @@ _BUILT_IN: dict[str, Object] = {
 
 _MANAGEMENT: dict[str, Object] = {
     "/healthz": _get(
-        "alive", "management", "Whether the process lives.", {"200": _json("It does.", _OK)}, security=[]
+        "alive",
+        "management",
+        "Whether the process lives.",
+        {
+            "200": _json("It does.", _OK),
+            "503": _json("One of several workers does not answer.", _reasons("not alive")),
+        },
+        security=[],
     ),
     "/readyz": _get(
         "ready",
@@ -178,10 +191,7 @@ _MANAGEMENT: dict[str, Object] = {
         "Whether requests should be sent here now.",
         {
             "200": _json("They should.", _OK),
-            "503": _json(
-                "They should not.",
-                _object({"status": {"const": "not ready"}, "reasons": {**_list(_TEXT), "minItems": 1}}),
-            ),
+            "503": _json("They should not.", _reasons("not ready")),
         },
         security=[],
     ),
@@ -206,6 +216,12 @@ _MANAGEMENT: dict[str, Object] = {
             }
         },
         security=[],
+    ),
+    "/inflight": _get(
+        "inFlight",
+        "management",
+        "What is in flight, the oldest first.",
+        {"200": _json("A page, and how many there are in all.", _ref("InFlight")), "401": _ERROR},
     ),
     "/openapi.json": _get(
         "openapi",
@@ -299,6 +315,43 @@ _SCHEMAS: dict[str, Object] = {
             "reset": {**_AMOUNT_OR_NULL, "description": "Seconds until nothing is used again."},
         },
         description="Costs are US dollars. `used`, `remaining`, `reset` are null until a model is named.",
+    ),
+    "Running": _object(
+        {
+            "id": {"type": "string", "description": "As in `x-weir-request-id` and the log."},
+            "age": {**_AMOUNT, "description": "Seconds since it came."},
+            "phase": {
+                "enum": ["request", "upstream", "response", "end"],
+                "description": "Before the upstream; waiting for it; on its way back; being settled.",
+            },
+            "method": _TEXT,
+            "endpoint": _TEXT,
+            "model": {**_TEXT_OR_NULL, "description": "Where it was estimated."},
+            "user": _TEXT_OR_NULL,
+            "key_id": _TEXT_OR_NULL,
+            "address": _TEXT,
+            "upstream": {**_TEXT_OR_NULL, "description": "Which was tried last."},
+            "attempts": {"type": "integer", "minimum": 0, "description": "Those that have an outcome."},
+            "status": {"type": ["integer", "null"]},
+            "stream": {"type": "boolean"},
+            "received_bytes": {**_COUNT_OR_NULL, "description": "Of the request's body."},
+            "sent_bytes": {**_COUNT_OR_NULL, "description": "Of the answer's body."},
+            "worker": {"type": "integer", "minimum": 1, "description": "Where there are several."},
+        },
+        "worker",
+        description="A request that is in flight: no header, body or query, and no credential.",
+    ),
+    "InFlight": _object(
+        {
+            "object": {"const": "weir.in_flight"},
+            "total": {"type": "integer", "minimum": 0},
+            "requests": {**_list(_ref("Running")), "maxItems": 1000},
+            "silent": {
+                **_list({"type": "integer", "minimum": 1}),
+                "description": "Workers that did not answer in time.",
+            },
+        },
+        "silent",
     ),
     "RateLimits": _object(
         {

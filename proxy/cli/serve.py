@@ -1,6 +1,5 @@
 """`weir serve`: Weir itself."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -14,15 +13,15 @@ from proxy.cli.options import config, fail, found
 @config
 @click.option("--host", help="Listen on this address instead of the configured one.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port (0: any free one).")
-def serve(config: Path | None, host: str | None, port: int | None) -> None:
+@click.option("--workers", type=int, help="Share the port between this many processes.")
+def serve(config: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve requests until a signal. Without an upstream, the built-in demo one is started."""
-    path, given = found(config), {"host": host, "port": port}
+    path, given = found(config), {"host": host, "port": port, "workers": workers}
     from proxy.core.config import ConfigError, load
     from proxy.core.server import start
 
     try:
-        with asyncio.Runner(loop_factory=start.loop_factory()) as runner:
-            number = runner.run(start.serve(lambda: load(path, os.environ, given), str(path or "weir.yaml")))
+        number = start.run(lambda: load(path, os.environ, given), str(path or "weir.yaml"), path)
     except ConfigError as error:
         fail(error.problems, 2)
     except start.StartError as error:

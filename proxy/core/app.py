@@ -23,6 +23,7 @@ from proxy.core.health import Health
 from proxy.core.loader import load
 from proxy.core.log import log, raised
 from proxy.core.models import Models
+from proxy.core.overload import Overload
 from proxy.core.routing import Route, connect
 from proxy.core.seal import sealing
 from proxy.pricing.values import Prices
@@ -34,7 +35,11 @@ def compile_chain(settings: Settings) -> Chain:
     """The plugins that a configuration names, made and checked. Raises `ConfigError` or `ChainError`."""
     items = settings.plugins
     if items is None:
-        items = [PluginSettings(use=name) for name in DEFAULT_CHAIN]
+        names = list(DEFAULT_CHAIN)
+        if settings.state_dir is not None or settings.database is not None:
+            # Who says where state is kept wants it kept; nobody else finds files that they did not ask for.
+            names.insert(names.index("limiter"), "ledger")
+        items = [PluginSettings(use=name) for name in names]
     return Chain(with_default_models(load(items), settings.default_models))
 
 
@@ -68,6 +73,7 @@ class App:
         self._retired: dict[Setup, asyncio.Task[None]] = {}
         self.deadlines = Deadlines()
         self.health = Health(self)
+        self.overload = Overload(settings.overload)
         self.failure: BaseException | None = None
         """What `start` raised."""
         self._forwarder: Forwarder
@@ -98,6 +104,8 @@ class App:
                 own = self._own(scope, receive, send)
                 if own is not None:
                     return own
+            if self.overload.cause:
+                return self.overload.refuse(self._forwarder.next_id(), scope, send)
             return self._forwarder.forward(scope, receive, send)
         if scope["type"] == "lifespan":
             return self._lifespan(receive, send)
@@ -117,10 +125,12 @@ class App:
         routes = _routes(setup, self.server.prices)
         await self._start_plugins(self.chain, self.server)
         self._forwarder = Forwarder(setup, self.deadlines)
+        self.overload.start(self.server.metrics)
         self._serve(setup, routes)
 
     async def stop(self) -> None:
         """Stop every plugin that had started, in reverse, and close the way upstream."""
+        self.overload.stop()
         for old, task in [*self._retired.items()]:
             task.cancel()
             await self._end_setup(old, self._setup)
@@ -157,6 +167,7 @@ class App:
         """Serve by this from the next request on."""
         self._setup = self._forwarder.setup = setup
         self.settings, self.chain = setup.settings, setup.chain
+        self.overload.settings = setup.settings.overload
         origins = setup.settings.cors.origins
         self._cors = Cors(origins) if origins else None
         self._routes = routes

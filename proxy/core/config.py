@@ -38,12 +38,14 @@ from proxy.core.settings.upstream import (
 from proxy.core.settings.values import (
     Count,
     Duration,
+    DurationOrOff,
     DurationOrZero,
     Endpoint,
     Folder,
     HiddenText,
     LogFormat,
     LogLevel,
+    MemoryBound,
     Network,
     Origin,
     ReadableFile,
@@ -51,12 +53,14 @@ from proxy.core.settings.values import (
     Size,
     Switch,
     Text,
+    Workers,
     one_of,
     read_base_url,
     read_folder,
     read_secret,
     read_switch,
     read_text,
+    read_workers,
     valid,
     words_of,
 )
@@ -73,6 +77,7 @@ __all__ = [
     "DrainSettings",
     "HttpLimits",
     "LogSettings",
+    "OverloadSettings",
     "PluginSettings",
     "PoolSettings",
     "Settings",
@@ -96,6 +101,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "WEIR_LOG_FORMAT": "`log.format`",
     "WEIR_ALLOW_OPEN": "`allow_open`",
     "WEIR_STATE_DIR": "`state_dir`",
+    "WEIR_WORKERS": "`workers`",
     "WEIR_CONFIG": "the configuration file; read by the command line",
     "OPENAI_API_KEY": "`api_key` of the default upstream, where the file names no `upstreams`",
     "OPENAI_BASE_URL": "`base_url` of the default upstream, where the file names no `upstreams`",
@@ -187,6 +193,17 @@ class DrainSettings(Model):
     grace: DurationOrZero = Field(default=30.0, description="How long running requests may take to end.")
 
 
+class OverloadSettings(Model):
+    """When new requests are turned away so that running ones can end."""
+
+    memory: MemoryBound = Field(
+        default=0.9, description="Of the memory that there is: a part of it, or a size for each process."
+    )
+    loop_lag: DurationOrOff = Field(
+        default=0.25, description="How late the event loop may be, again and again."
+    )
+
+
 class LogSettings(Model):
     """The log, on standard error."""
 
@@ -276,15 +293,22 @@ class Settings(Model):
         default=HttpLimits(), description="What a client may send, and how slowly."
     )
     drain: DrainSettings = Field(default=DrainSettings(), description="How a stop goes.")
+    overload: OverloadSettings = Field(
+        default=OverloadSettings(), description="When new requests are turned away."
+    )
     log: LogSettings = Field(default=LogSettings(), description="The log.")
     state_dir: Folder | None = Field(default=None, description="Folder for what must outlive the process.")
     database: HiddenText | None = Field(
-        default=None, description="URL of the database that the ledger is kept in.", repr=False
+        default=None, description="URL of the database that the ledger and the keys are kept in.", repr=False
     )
     redis: HiddenText | None = Field(
         default=None, description="URL of the Redis that shares limits between replicas.", repr=False
     )
     replicas: Count = Field(default=1, description="How many replicas of Weir serve together.")
+    watch: DurationOrOff = Field(
+        default=None, description="How often to look whether the configuration has changed, and reload it."
+    )
+    workers: Workers = Field(default=1, description="How many processes share the data port.")
 
 
 def schema() -> dict[str, Any]:
@@ -325,7 +349,9 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def load(
     path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
 ) -> Settings:
-    """The settings: `overrides` (`host`, `port`; None is "not given") over `environ` over the file at `path`.
+    """The settings: `overrides` over `environ` over the file at `path`.
+
+    Overrides are `host`, `port` and `workers`; None is "not given".
 
     Empty variables count as unset, keys without a value too. Relative paths of the file start from its
     folder, those of variables from the working directory. The default upstream of OPENAI_API_KEY and
@@ -358,6 +384,7 @@ _FROM_ENVIRONMENT: Final[Mapping[str, tuple[Loc, Callable[[object], Any]]]] = {
     "WEIR_LOG_FORMAT": (("log", "format"), one_of(*get_args(LogFormat))),
     "WEIR_ALLOW_OPEN": (("allow_open",), read_switch),
     "WEIR_STATE_DIR": (("state_dir",), read_folder),
+    "WEIR_WORKERS": (("workers",), read_workers),
 }
 _FAILED: Final = object()
 
@@ -498,6 +525,10 @@ class _Loading:
                 value = self._read(name, text, validate, secret=name == "WEIR_MANAGEMENT_TOKEN")
                 if value is not _FAILED:
                     given[loc] = value
+        if "workers" in self._overrides:
+            workers = self._read("--workers", self._overrides["workers"], read_workers)
+            if workers is not _FAILED:
+                given["workers",] = workers
         return given
 
     def _listen(self, raw: dict[str, Any], given: Mapping[Loc, Any]) -> Address | None:
@@ -507,7 +538,7 @@ class _Loading:
             listen = given["listen",]
         elif raw.get("listen") is not None:
             listen = valid(Address.parse, raw["listen"])
-        for name in sorted(self._overrides.keys() - {"host", "port"}):
+        for name in sorted(self._overrides.keys() - {"host", "port", "workers"}):
             self._elsewhere.append(f"--{name}: unknown option")
         host = self._part("host", _host_part)
         port = self._part("port", _port_part)

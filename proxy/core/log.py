@@ -12,7 +12,7 @@ import queue
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Literal
@@ -29,7 +29,7 @@ VALUE_LIMIT = 256
 ITEMS_LIMIT = 20
 """Items of one value that is a list or a mapping."""
 
-_SECRET = re.compile(r"Bearer\s+\S+|\bsk-[A-Za-z0-9_-]{8,}")
+_SECRET = re.compile(r"Bearer\s+\S+|\bsk-[A-Za-z0-9_-]{8,}|\bweir_sk_\w+")
 
 
 def safe(value: Any) -> Any:
@@ -55,18 +55,28 @@ def raised(error: BaseException) -> dict[str, str]:
     return {"raised": type(error).__name__, "at": " ".join(places[-8:])}
 
 
-class _JsonFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """`worker` is the number of this process among those that share a port, None where it is alone."""
+
+    def __init__(self, worker: int | None) -> None:
+        super().__init__()
+        self.worker = worker
+
+
+class _JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
             "ts": _timestamp(record.created),
             "level": record.levelname.lower(),
             "event": safe(record.getMessage()),
         }
+        if self.worker is not None:
+            entry["worker"] = self.worker
         entry.update((key, safe(value)) for key, value in getattr(record, "fields", {}).items())
         return orjson.dumps(entry, default=str).decode()
 
 
-class _TextFormatter(logging.Formatter):
+class _TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(
             f"{key}={_printable(safe(value))}"
@@ -74,7 +84,8 @@ class _TextFormatter(logging.Formatter):
             if value is not None
         )
         head = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname.lower():7}"
-        return f"{head} {_printable(safe(record.getMessage()), quote=False)} {fields}".rstrip()
+        which = "" if self.worker is None else f"[{self.worker}] "
+        return f"{head} {which}{_printable(safe(record.getMessage()), quote=False)} {fields}".rstrip()
 
 
 class _Handler(QueueHandler):
@@ -111,18 +122,34 @@ def _printable(value: Any, *, quote: bool = True) -> str:
     return orjson.dumps(text).decode() if quote and (not text or " " in text or "\\" in text) else text
 
 
-def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
-    """Send the logs of Weir and of its libraries to stderr. `auto` is text on a terminal, else JSON."""
+def configure(
+    level: str, form: Literal["auto", "json", "text"], worker: int | None = None
+) -> Callable[[], None]:
+    """Send the logs of Weir and of its libraries to stderr. `auto` is text on a terminal, else JSON.
+
+    With a number each line says which worker it is from. A thread writes from now on, so a process that is to
+    be forked must not call this. Returns what writes out all that waits: it is called at exit, but a forked
+    process has no such exit.
+    """
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     stream = logging.StreamHandler(sys.stderr)
-    stream.setFormatter(_TextFormatter() if text else _JsonFormatter())
+    stream.setFormatter(_TextFormatter(worker) if text else _JsonFormatter(worker))
     handler = _Handler(queue.Queue(QUEUE))
     listener = QueueListener(handler.queue, stream)
     listener.start()
-    atexit.register(listener.stop)
+    stopped = False
+
+    def write_out() -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            listener.stop()
+
+    atexit.register(write_out)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # libraries at INFO tell URLs and connection chatter
     log.setLevel(level.upper())
     # The servers' own INFO lines say nothing that ours do not.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return write_out

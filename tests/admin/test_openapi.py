@@ -25,7 +25,7 @@ from tests.core.test_app import ask
 from tests.faults.process import Process
 
 TOKEN, KEY = "management-token-1234", "alices-key-1234567"
-OWN = {"/health", "/models", "/healthz", "/readyz", "/startupz", "/metrics", "/openapi.json"}
+OWN = {"/health", "/models", "/healthz", "/readyz", "/startupz", "/metrics", "/inflight", "/openapi.json"}
 
 
 async def nothing(_: Any) -> JSONResponse:
@@ -149,9 +149,10 @@ def test_it_asks_for_the_token_where_one_is_set() -> None:
     with_token = made(token=TOKEN)
     assert with_token["security"] == [{"managementToken": []}]
     assert TOKEN not in str(with_token)
-    for path in OWN - {"/openapi.json", "/models"}:
+    for path in OWN - {"/openapi.json", "/inflight", "/models"}:
         assert with_token["paths"][path]["get"]["security"] == []
-    assert "security" not in with_token["paths"]["/openapi.json"]["get"]
+    for path in ("/openapi.json", "/inflight"):
+        assert "security" not in with_token["paths"][path]["get"]
 
 
 async def test_every_route_of_the_data_port_is_in_it() -> None:
@@ -184,7 +185,7 @@ async def test_it_is_that_of_the_chain_that_serves_now() -> None:
 def test_every_route_of_the_management_port_is_in_it() -> None:
     source = inspect.getsource(inspect.getmodule(management))  # type: ignore[arg-type]
     routes = {line.split('"')[1] for line in source.splitlines() if 'Route("/' in line}
-    assert len(routes) == 5
+    assert len(routes) == 6
     assert routes <= set(made()["paths"])
 
 
@@ -238,7 +239,7 @@ CHECKS = [
     checks.content_type_conformance,
     checks.response_schema_conformance,
 ]
-GUARDED = {"/models", "/rate-limit/status", "/openapi.json"}
+GUARDED = {"/models", "/rate-limit/status", "/inflight", "/openapi.json"}
 DESCRIBED = sorted(OWN | {"/rate-limit/status"})
 
 

@@ -568,6 +568,16 @@ def test_the_built_in_chain_and_a_named_one() -> None:
         compile_chain(settings(plugins=[PluginSettings(use="nothing-like-it")]))
 
 
+def test_the_built_in_chain_keeps_a_ledger_where_there_is_a_place_for_it(tmp_path: Path) -> None:
+    def names(**settled: Any) -> list[str]:
+        return [plugin.name for plugin in compile_chain(settings(**settled)).plugins]
+
+    assert "ledger" not in names()
+    for place in ({"state_dir": tmp_path}, {"database": "sqlite:///x.db"}):
+        assert names(**place) == ["tracing", "auth", "precost", "ledger", "limiter", "annotate"]
+        assert names(**place, plugins=[]) == []
+
+
 def test_default_models_have_their_place_in_the_chain() -> None:
     with_models = settings(default_models={"images/generations": "dall-e-3"})
     assert [p.name for p in compile_chain(with_models).plugins[:3]] == ["tracing", "auth", "default_models"]

@@ -97,11 +97,12 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
           - base_url: HTTPS://API.example:8443/v1/
             name: main
             api_key: sk-1
-            timeouts: {connect: 500ms, first_byte: 1.5s, idle: 10m, total: 1d}
+            timeouts: {connect: 500ms, first_byte: 1.5s, idle: 10m, total: 1d, drain: 5s}
             pool: {max: 7, idle: 2s}
             tls: {ca: ca.pem, cert: c.pem, key: k.pem, server_name: Other.example}
             proxy: socks5h://u:p@proxy:1080
             http2: on
+            on_disconnect: drain
         plugins: []
         pricing: ca.pem
         default_models: {images/generations: dall-e-3, "a%20b/c:d": " x "}
@@ -114,6 +115,9 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
         database: postgresql://u:p@db/weir
         redis: redis://:p@redis
         replicas: 3
+        workers: 4
+        watch: 5s
+        overload: {memory: 512MiB, loop_lag: 1s}
         """
     )
     assert found.listen == Address("::1", 80)
@@ -129,7 +133,8 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
     (one,) = found.upstreams
     assert one.base_url == "https://api.example:8443/v1"
     assert (one.name, one.api_key, one.http2) == ("main", SecretStr("sk-1"), True)
-    assert one.timeouts == Timeouts(connect=0.5, first_byte=1.5, idle=600.0, total=86400.0)
+    assert one.timeouts == Timeouts(connect=0.5, first_byte=1.5, idle=600.0, total=86400.0, drain=5.0)
+    assert one.on_disconnect == "drain"
     assert (one.pool.max, one.pool.idle) == (7, 2.0)
     assert one.tls == TlsSettings(
         ca=tmp_path / "ca.pem", cert=tmp_path / "c.pem", key=tmp_path / "k.pem", server_name="other.example"
@@ -152,11 +157,39 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
     assert (found.drain.delay, found.drain.grace) == (5.0, 0.0)
     assert (found.log.level, found.log.format) == ("warning", "json")
     assert found.state_dir == Path("/var/lib/weir")
-    assert (found.database, found.redis, found.replicas) == (
+    assert (found.database, found.redis, found.replicas, found.workers) == (
         "postgresql://u:p@db/weir",
         "redis://:p@redis",
         3,
+        4,
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "memory"),
+    [("0.5", 0.5), ("'.75'", 0.75), ("1", 1.0), ("1.0", 1.0), ("64MiB", 64 * 2**20), ("2", 2), ("off", None)],
+)
+def test_memory_is_a_part_or_a_size(weir: Loader, text: str, memory: float | None) -> None:
+    found = weir.ok(f"overload: {{memory: {text}}}").overload.memory
+    assert (found, type(found)) == (memory, type(memory))
+
+
+def test_what_is_no_overload(weir: Loader) -> None:
+    assert weir.ok("overload: {loop_lag: off, memory: false}").overload.loop_lag is None
+    for text in ("0.0", "1.5", "-1", "much", "true", "90%"):
+        (problem,) = weir.problems(f"overload: {{memory: {text}}}")
+        assert problem.startswith("weir.yaml:1: overload.memory: ")
+    (problem,) = weir.problems("overload: {loop_lag: 250}")
+    assert "has no unit" in problem
+
+
+def test_how_many_workers(weir: Loader) -> None:
+    assert weir.ok("workers: 2", {"WEIR_WORKERS": "3"}, workers=4).workers == 4
+    assert weir.ok("workers: 2", {"WEIR_WORKERS": "3"}).workers == 3
+    assert weir.problems("workers: 0") == ["weir.yaml:1: workers: 0 is not a number from 1 to 2147483647"]
+    assert weir.problems("workers: 257") == ["weir.yaml:1: workers: 257 is more than 256"]
+    assert weir.problems("", {"WEIR_WORKERS": "two"}) == ['WEIR_WORKERS: "two" is not a whole number']
+    assert weir.problems("", workers=0) == ["--workers: 0 is not a number from 1 to 2147483647"]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +428,7 @@ def test_unknown_variables_are_told_and_stop_nothing(weir: Loader) -> None:
         'WEIR_LOGLEVEL: unknown variable; did you mean "WEIR_LOG_LEVEL"?',
         'WEIR_MANAGEMENT_PORT: unknown variable; did you mean "WEIR_MANAGEMENT"?',
         "WEIR_Z\\n: unknown variable; known: WEIR_ALLOW_OPEN, WEIR_CONFIG, WEIR_LISTEN, WEIR_LOG_FORMAT, "
-        "WEIR_LOG_LEVEL, WEIR_MANAGEMENT, WEIR_MANAGEMENT_TOKEN, WEIR_STATE_DIR",
+        "WEIR_LOG_LEVEL, WEIR_MANAGEMENT, WEIR_MANAGEMENT_TOKEN, WEIR_STATE_DIR, WEIR_WORKERS",
     ]
 
 
@@ -842,7 +875,7 @@ def test_an_unknown_key_is_told_with_the_line_of_the_key(weir: Loader) -> None:
     ) == [
         'weir.yaml:4: upstreams[0].timeouts.conect: unknown key; did you mean "connect"?',
         "weir.yaml:6: upstreams[0].x: unknown key; known here: allow_link_local, api_key, base_url, client, "
-        "http2, name, pool, proxy, timeouts, tls, unix_socket",
+        "http2, name, on_disconnect, pool, proxy, timeouts, tls, unix_socket",
     ]
 
 
@@ -1318,6 +1351,8 @@ def test_every_setting_is_described_and_its_default_is_on_the_page(path: str) ->
     readers: dict[str, Callable[[str], object]] = {
         "duration": parse_duration,
         "size": parse_size,
+        "part, size or `off`": float,
+        "duration or `off`": lambda text: None if text == "off" else parse_duration(text),
         "number": int,
         "word": str,
         "address": Address.parse,
@@ -1333,6 +1368,8 @@ def test_every_setting_is_described_and_its_default_is_on_the_page(path: str) ->
         assert isinstance(value, BaseModel)
     elif isinstance(value, list | dict):
         assert default == f"`{value}`"
+    elif path == "state_dir":
+        assert value is None  # what the page says is where plugins then keep their files
     elif info.default_factory is None and path != "plugins":
         assert (value, default) == (None, "none")
 
@@ -1355,6 +1392,8 @@ def test_the_example_of_the_page_loads(weir: Loader) -> None:
         "management",
         "limits_http",
         "drain",
+        "overload",
+        "workers",
         "log",
         "allow_open",
         "server_timing",
@@ -1384,12 +1423,13 @@ def fits(value: Any, rule: dict[str, Any], top: dict[str, Any]) -> bool:
         return any(fits(value, one, top) for one in rule["anyOf"])
     if "const" in rule:
         return bool(value == rule["const"])
-    kinds = {
+    kinds: dict[str, Any] = {
         "object": dict,
         "array": list,
         "string": str,
         "boolean": bool,
         "integer": int,
+        "number": (int, float),
         "null": type(None),
     }
     if not isinstance(value, kinds[rule["type"]]) or (rule["type"] == "integer" and isinstance(value, bool)):

@@ -71,12 +71,14 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(atexit, "register", stops.append)
     terminals: list[Terminal] = []
 
-    def configured(form: Any = "json", level: str = "info", tty: bool = False) -> Logs:
+    def configured(
+        form: Any = "json", level: str = "info", tty: bool = False, worker: int | None = None
+    ) -> Logs:
         terminal = Terminal(tty)
         terminals.append(terminal)
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", terminal)
-            configure(level, form)
+            configure(level, form, worker)
         return Logs(terminal)
 
     yield configured
@@ -112,6 +114,27 @@ def test_json_is_one_object_a_line(start: Start) -> None:
         "key_id": None,
     }
     assert (second["level"], second["event"]) == ("warning", "second")
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"), [("json", '"event":"request","worker":2'), ("text", "[2] request")]
+)
+def test_a_worker_says_which_it_is(start: Start, form: str, shown: str) -> None:
+    logged = start(form, worker=2)
+    say("request")
+    assert shown in logged.text
+    assert logged.text.count("2]") + logged.text.count('"worker"') == 1
+
+
+def test_what_waits_can_be_written_out(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    """Before an exit that calls nobody: that of a process that was forked."""
+    start()
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal(False))
+    flush = configure("info", "json", 1)
+    for number in range(50):
+        say(str(number))
+    flush()
+    assert len(terminal.getvalue().splitlines()) == 50
 
 
 def test_times_are_utc_with_milliseconds(start: Start) -> None:

@@ -42,6 +42,7 @@ class Table:
     """A price table of two models; `gpt-4o-…` is `gpt-4o`."""
 
     version = "2026-11"
+    rejects_unknown = False
 
     def __init__(self, *known: Model) -> None:
         self.known = known

@@ -1,157 +1,159 @@
 """From settings to a running Weir: sockets, chain, demo upstream, and the banner that says so."""
 
 import asyncio
+import os
 import socket
 import sys
-from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from proxy import __version__
-from proxy.api.server import Server
 from proxy.core import log as logs
 from proxy.core import pricing
-from proxy.core.app import App, check_open, compile_chain
-from proxy.core.chain import Chain, ChainError
-from proxy.core.config import Address, ConfigError, Settings, UpstreamSettings
-from proxy.core.log import log, raised
-from proxy.core.server.run import Listener, StartError, Weir, listen, listener
-from proxy.pricing.values import Prices
+from proxy.core.chain import Chain
+from proxy.core.config import Address, Settings, UpstreamSettings
+from proxy.core.log import log
+from proxy.core.server.changes import Changes
+from proxy.core.server.origin import Load, Origin, made, reload
+from proxy.core.server.run import Listener, StartError, Weir, listen, listener, loop_factory
 
-__all__ = ["StartError", "loop_factory", "serve"]
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop where it is installed, asyncio's own loop where it is not (Windows)."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
+__all__ = ["StartError", "run", "serve", "serve_with_workers"]
 
 _OTHER_MANAGEMENT = "choose another management port with WEIR_MANAGEMENT=127.0.0.1:PORT (or off)"
-Load = Callable[[], Settings]
 
 
-async def serve(load: Load, source: str) -> int:
+def run(load: Load, source: str, path: Path | None = None) -> int:
     """Serve until a signal; returns its number. SIGHUP loads the configuration anew.
 
-    Raises `ConfigError` or `StartError`.
+    In this process, or, with `workers` above 1, in that many others. `source` is what messages call the
+    configuration, `path` its file, to be watched. Raises `ConfigError` or `StartError`.
     """
     settings = load()
+    if settings.workers > 1:
+        return serve_with_workers(settings, load, source, path)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(serve(load, source, path))
+
+
+class _Sockets(ExitStack):
+    """What a Weir listens on, bound before anything starts; closed at the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        with ExitStack() as failing:
+            failing.callback(self.close)
+            self.data = self.enter_context(listen(settings.listen))
+            self.admin = (
+                None
+                if settings.management is None
+                else self.enter_context(listen(settings.management, _OTHER_MANAGEMENT))
+            )
+            self.demo = None if settings.upstreams else self.enter_context(listen(Address("127.0.0.1", 0)))
+            failing.pop_all()
+
+    @property
+    def upstream(self) -> UpstreamSettings | None:
+        """The demo upstream, where there is one."""
+        if self.demo is None:
+            return None
+        return UpstreamSettings(name="demo", base_url=f"http://127.0.0.1:{self.demo.getsockname()[1]}/v1")
+
+
+async def serve(load: Load, source: str, path: Path | None = None) -> int:
+    """Serve in this process until a signal; returns its number. Raises `ConfigError` or `StartError`."""
+    origin = Origin(load, source, path)
+    settings = origin.settings()
     logs.configure(settings.log.level, settings.log.format)
-    chain = _checked_chain(settings, source)
+    chain = origin.chain(settings)
     prices = pricing.load(settings.pricing)
-    data = listen(settings.listen)
-    try:
-        admin = None if settings.management is None else listen(settings.management, _OTHER_MANAGEMENT)
-    except StartError:
-        data.close()
-        raise
-    demo = None if settings.upstreams else await _Demo.start()
-    try:
-        running = _Running(load, source, demo, data, admin)
-        return await running.run(_with_demo(settings, demo), chain, prices)
-    finally:
-        if demo is not None:
-            await demo.stop()
-        data.close()
-        if admin is not None:
-            admin.close()
+    with _Sockets(settings) as sockets:
+        origin.demo = sockets.upstream
+        settings = origin.with_demo(settings)
+        async with _Demo(sockets.demo):
+            app = made(settings, chain, prices)
+            weir = Weir(app, sockets.data, sockets.admin)
+            changes = Changes(lambda: origin.files(app.settings), settings.watch, weir.reload)
+
+            async def reload_it() -> None:
+                await changes.seen()
+                changed = await reload(app, origin)
+                if changed is not None:
+                    changed.tell()
+
+            try:
+                async with changes:
+                    return await weir.run(lambda: _tell(sockets, settings, chain), reload_it)
+            except Exception as error:
+                if app.setup is None:
+                    raise origin.not_started(error) from error
+                raise
 
 
-def _checked_chain(settings: Settings, source: str) -> Chain:
-    try:
-        chain = compile_chain(settings)
-    except ChainError as error:
-        raise ConfigError(f"{source}: plugins: {problem}" for problem in error.problems) from error
-    check_open(settings, chain)
-    return chain
+def serve_with_workers(settings: Settings, load: Load, source: str, path: Path | None = None) -> int:
+    """Serve in as many processes as `settings.workers`, under this one; otherwise as `serve`.
 
+    Call it while there is neither a thread nor an event loop: the process forks.
+    """
+    if not hasattr(os, "fork"):
+        raise StartError("this system cannot fork: run with one worker")
+    from proxy.core.server import forkserver  # only who needs them pays for them
+    from proxy.core.server.parent import Parent
+    from proxy.core.server.worker import work
 
-def _with_demo(settings: Settings, demo: "_Demo | None") -> Settings:
-    if settings.upstreams or demo is None:
-        return settings
-    return settings.model_copy(update={"upstreams": [demo.upstream]})
-
-
-class _Running:
-    """What a running Weir was made from, for when it is to be made anew."""
-
-    def __init__(
-        self, load: Load, source: str, demo: "_Demo | None", data: socket.socket, admin: socket.socket | None
-    ) -> None:
-        self._load = load
-        self._source = source
-        self._demo = demo
-        self._data = data
-        self._admin = admin
-        self._app: App
-
-    async def run(self, settings: Settings, chain: Chain, prices: Prices) -> int:
-        server = Server(
-            metrics=CollectorRegistry(),
-            replicas=settings.replicas,
-            state_dir=settings.state_dir,
-            database_url=settings.database,
-            redis_url=settings.redis,
-            prices=prices,
-        )
-        app = self._app = App(settings, chain, server)
+    origin = Origin(load, source, path)
+    chain = origin.chain(settings)
+    prices = pricing.load(settings.pricing)
+    with _Sockets(settings) as sockets:
+        origin.demo = sockets.upstream
+        settings = origin.with_demo(settings)
+        _preload(settings)
+        template = forkserver.Template(origin, settings, prices)
+        listening = Address(*sockets.data.getsockname()[:2])
+        alone = [sock for sock in (sockets.admin, sockets.demo) if sock is not None]
+        fork_server, pid = forkserver.fork(work, template, sockets.data, alone)
         try:
-            return await Weir(app, self._data, self._admin).run(self._started, self._reload)
-        except Exception as error:
-            if app.setup is None:
-                raise StartError(f"a plugin could not start: {type(error).__name__}: {error}") from error
-            raise
+            sockets.data.close()  # theirs alone: when all have closed it, nobody can connect
+            logs.configure(settings.log.level, settings.log.format)
 
-    def _started(self) -> None:
-        app = self._app
-        upstream = app.settings.upstreams[0]
-        address = str(Address(*self._data.getsockname()[:2]))
-        fields = {
-            "listen": address,
-            "management": str(Address(*self._admin.getsockname()[:2])) if self._admin else None,
-            "upstream": upstream.name,
-            "plugins": ",".join(plugin.name for plugin in app.chain.plugins),
-            "version": __version__,
-        }
-        log.info("listening", extra={"fields": fields})
-        if self._demo is not None or sys.stdout.isatty():
-            sys.stdout.write(banner(address, upstream, demo=self._demo is not None))
-            sys.stdout.flush()
+            async def serve_all() -> int:
+                async with _Demo(sockets.demo):
+                    parent = Parent(settings, fork_server, sockets.admin, origin.files(settings))
+                    return await parent.run(lambda: _tell(sockets, settings, chain, listening))
 
-    async def _reload(self) -> None:
-        """Load the configuration anew; whatever is wrong with it, the running one stays."""
-        app = self._app
-        try:
-            settings = self._load()
-            settings = _with_demo(settings, self._demo)
-            if not settings.upstreams:
-                raise ConfigError(["upstreams: there is none; Weir was started with one"])
-            stays = [name for name in _FIXED if getattr(settings, name) != getattr(app.settings, name)]
-            # Above all the address: whether Weir may go without keys is judged by where it really listens.
-            settings = settings.model_copy(update={name: getattr(app.settings, name) for name in _FIXED})
-            chain = _checked_chain(settings, self._source)
-            prices = await asyncio.to_thread(pricing.load, settings.pricing)
-            await app.reload(settings, chain, prices)
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("configuration not reloaded", extra={"fields": {"problem": problem}})
-        except Exception as error:  # noqa: BLE001 # a plugin's start may raise anything
-            log.error("configuration not reloaded", extra={"fields": raised(error)})
-        else:
-            names = ",".join(plugin.name for plugin in chain.plugins)
-            log.info("configuration reloaded", extra={"fields": {"plugins": names}})
-            for name in stays:
-                log.warning("needs a restart", extra={"fields": {"setting": name}})
+            # asyncio's own loop: uvloop keeps SIGCHLD for itself, and nothing here has to be fast.
+            return asyncio.run(serve_all())
+        finally:
+            fork_server.close()
+            forkserver.joined(pid)
 
 
-# What a reload cannot change: sockets are bound, and limits are in the protocol class.
-_FIXED = ("listen", "management", "management_token", "limits_http", "log", "state_dir", "database", "redis")
+def _preload(settings: Settings) -> None:
+    """Load the vocabularies that a plugin would load at its start: once, and for all processes."""
+    if any(plugin.options.get("preload") is True for plugin in settings.plugins or ()):
+        from proxy.pricing import tokens
+        from proxy.pricing.vocabulary import VocabularyError
+
+        with suppress(VocabularyError):  # whoever counts will say so
+            tokens.preload()
+
+
+def _tell(sockets: _Sockets, settings: Settings, chain: Chain, listening: Address | None = None) -> None:
+    upstream = settings.upstreams[0]
+    address = str(listening or Address(*sockets.data.getsockname()[:2]))
+    fields: dict[str, Any] = {
+        "listen": address,
+        "management": str(Address(*sockets.admin.getsockname()[:2])) if sockets.admin else None,
+        "upstream": upstream.name,
+        "plugins": ",".join(plugin.name for plugin in chain.plugins),
+        "version": __version__,
+    }
+    if settings.workers > 1:
+        fields["workers"] = settings.workers
+    log.info("listening", extra={"fields": fields})
+    if sockets.demo is not None or sys.stdout.isatty():
+        sys.stdout.write(banner(address, upstream, demo=sockets.demo is not None))
+        sys.stdout.flush()
 
 
 def banner(address: str, upstream: UpstreamSettings, *, demo: bool) -> str:
@@ -189,24 +191,24 @@ Ctrl-C stops it.
 
 
 class _Demo:
-    """The demo upstream on a free loopback port, in this process."""
+    """The demo upstream on a socket, in this process; nothing without one."""
 
-    def __init__(self, server: Listener, task: "asyncio.Task[Any]", port: int) -> None:
-        self._server = server
-        self._task = task
-        self.upstream = UpstreamSettings(name="demo", base_url=f"http://127.0.0.1:{port}/v1")
+    def __init__(self, sock: socket.socket | None) -> None:
+        self._sock = sock
+        self._server: Listener | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def start(cls) -> "_Demo":
+    async def __aenter__(self) -> None:
+        if self._sock is None:
+            return
         from proxy.demo import create_app  # only who needs it pays for it
 
-        bound = listen(Address("127.0.0.1", 0))
-        server = listener(create_app())
-        task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
-        while not server.started and not task.done():
+        server = self._server = listener(create_app())
+        self._task = asyncio.get_running_loop().create_task(server.serve(sockets=[self._sock]))
+        while not server.started and not self._task.done():
             await asyncio.sleep(0.005)
-        return cls(server, task, bound.getsockname()[1])
 
-    async def stop(self) -> None:
-        self._server.should_exit = self._server.force_exit = True
-        await self._task
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None and self._task is not None:
+            self._server.should_exit = self._server.force_exit = True
+            await self._task

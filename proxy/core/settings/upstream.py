@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PlainValidator, ValidationInfo, model_validator
 
@@ -29,6 +29,8 @@ from proxy.core.settings.values import (
 )
 from proxy.core.yaml import Loc, show_loc
 
+OnDisconnect: TypeAlias = Literal["cancel", "drain"]
+
 
 class Timeouts(Model):
     """How long an upstream may take, in seconds."""
@@ -39,6 +41,9 @@ class Timeouts(Model):
     )
     idle: Duration = Field(default=300.0, description="Between two pieces of an answer.")
     total: Duration = Field(default=3600.0, description="For the whole exchange.")
+    drain: Duration = Field(
+        default=60.0, description="For what is left of an answer whose client has gone (`on_disconnect`)."
+    )
 
 
 class PoolSettings(Model):
@@ -98,6 +103,10 @@ class UpstreamSettings(Model):
     client: Annotated[UpstreamClient, *words_of(UpstreamClient)] = Field(
         default="auto",
         description="What speaks with it: the lean `http1`, or `httpx2` for proxies and HTTP/2.",
+    )
+    on_disconnect: Annotated[OnDisconnect, *words_of(OnDisconnect)] = Field(
+        default="cancel",
+        description="Whether to cancel an answer whose client has gone, or to read it to its end.",
     )
     allow_link_local: Switch = Field(
         default=False, description="Allow a link-local address, where clouds keep their metadata service."

@@ -70,6 +70,18 @@ def _count(value: object) -> int:
     return value
 
 
+WORKERS: Final = 256
+"""Workers at most: more is a slip of the finger, and would take the machine down."""
+
+
+def read_workers(value: object) -> int:
+    """How many worker processes."""
+    count = _count(value)
+    if count > WORKERS:
+        raise Refused(f"is more than {WORKERS}")
+    return count
+
+
 _SWITCH: Final = {
     **dict.fromkeys(("true", "on", "yes", "1"), True),
     **dict.fromkeys(("false", "off", "no", "0"), False),
@@ -264,6 +276,34 @@ def read_endpoint(value: object) -> str:
     return text
 
 
+def _is_off(value: object) -> bool:
+    return value is None or value is False or (isinstance(value, str) and value.strip().lower() == "off")
+
+
+def _duration_or_off(value: object, info: ValidationInfo) -> float | None:
+    return None if _is_off(value) else _duration(zero=False)(value, info)
+
+
+def _memory(value: object) -> float | int | None:
+    if _is_off(value):
+        return None
+    text = str(value).strip()
+    if re.fullmatch(r"[01]?\.[0-9]{1,6}|[01]|1\.0+", text) and not isinstance(value, bool):
+        if not 0 < float(text) <= 1:
+            raise Refused("is not a part from 0.01 to 1")
+        return float(text)
+    try:
+        return _size(value)
+    except ValueError:
+        raise Refused('is neither a part like 0.9, nor a size like 512MiB, nor "off"') from None
+
+
+def _written_memory(value: float | int | None) -> str | float:
+    if value is None:
+        return "off"
+    return value if isinstance(value, float) else format_size(value)
+
+
 _DURATION_SCHEMA = WithJsonSchema(text_schema(DURATION_PATTERN))
 _WRITTEN_DURATION = PlainSerializer(format_duration, return_type=str, when_used="json")
 _HIDDEN = PlainSerializer(lambda _: "**********", return_type=str, when_used="json")
@@ -272,6 +312,30 @@ Duration = Annotated[float, PlainValidator(_duration(zero=False)), _WRITTEN_DURA
 """Seconds, more than 0. A document writes `5s`; Python may also give the number."""
 DurationOrZero = Annotated[float, PlainValidator(_duration(zero=True)), _WRITTEN_DURATION, _DURATION_SCHEMA]
 """Seconds, from 0."""
+DurationOrOff = Annotated[
+    float | None,
+    PlainValidator(_duration_or_off),
+    PlainSerializer(
+        lambda value: "off" if value is None else format_duration(value), return_type=str, when_used="json"
+    ),
+    WithJsonSchema({"anyOf": [{"const": False}, text_schema(f"off|{DURATION_PATTERN}")]}),
+]
+"""Seconds, more than 0, or None for `off`."""
+MemoryBound = Annotated[
+    float | int | None,
+    PlainValidator(_memory),
+    PlainSerializer(_written_memory, when_used="json"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"const": False},
+                text_schema(f"off|[01]?\\.[0-9]+|[0-9]+|{SIZE_PATTERN}"),
+            ]
+        }
+    ),
+]
+"""A part of the limit that there is (float), bytes (int), or None for `off`."""
 Size = Annotated[
     int,
     PlainValidator(_size),
@@ -283,6 +347,11 @@ Count = Annotated[
     int,
     PlainValidator(_count),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, text_schema("[0-9]+")]}),
+]
+Workers = Annotated[
+    int,
+    PlainValidator(read_workers),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": WORKERS}, text_schema("[0-9]+")]}),
 ]
 Switch = Annotated[
     bool,

@@ -353,3 +353,27 @@ async def test_what_a_plugins_start_raised_is_raised(up: Up) -> None:
         weir = Weir(App(settings, Chain([Fails()]), Server(metrics=CollectorRegistry())), data, None)
         with pytest.raises(OSError, match="no database"):
             await asyncio.wait_for(weir.run(), 5)
+
+
+async def test_a_reload_is_for_one_that_runs(up: Up) -> None:
+    reloads = 0
+
+    async def reload() -> None:
+        nonlocal reloads
+        reloads += 1
+        await asyncio.sleep(0.05)
+
+    upstream = UpstreamSettings(name="up", base_url=f"http://127.0.0.1:{up.port}/v1")
+    settings = Settings.model_validate({"upstreams": [upstream]})
+    with listen(FREE) as data:
+        weir = Weir(App(settings, Chain([]), Server(metrics=CollectorRegistry())), data, None)
+        assert not weir.reload()
+        started = asyncio.Event()
+        task = asyncio.ensure_future(weir.run(started.set, reload))
+        await asyncio.wait_for(started.wait(), 5)
+        assert weir.reload()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: reloads == 1)
+        await until(lambda: reloads == 2)  # after the first, not beside it
+        weir.stop()
+        assert await asyncio.wait_for(task, 5) == 0

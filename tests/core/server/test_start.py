@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from proxy.api import IDENTITY, Plugin, Server
 from proxy.core import log as logs
 from proxy.core.config import Address, ConfigError, PluginSettings, Settings, UpstreamSettings
-from proxy.core.server.run import listen
-from proxy.core.server.start import StartError, banner, loop_factory, serve
+from proxy.core.server.run import listen, loop_factory
+from proxy.core.server.start import StartError, banner, serve
 from tests.faults.client import RawClient, chat, get
 from tests.faults.wire import until
 

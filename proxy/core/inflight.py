@@ -1,0 +1,81 @@
+"""What is in flight, for `GET /inflight` on the management port: who waits for what since when.
+
+Nothing is kept for it while requests run: it is read off them when somebody asks. No header, body or query is
+told, and no credential.
+"""
+
+from collections.abc import Iterable
+from heapq import nlargest
+from time import monotonic_ns
+from typing import Any
+
+from proxy.api.exchange import Exchange
+from proxy.api.slots import ESTIMATE, IDENTITY
+from proxy.api.timeline import Phase
+from proxy.core.flight import Flight
+from proxy.core.forward import Trip
+from proxy.core.log import safe
+
+LIMIT = 1000
+"""Exchanges that are told of, the oldest; `total` counts all."""
+
+
+def page(flights: Iterable[Flight]) -> dict[str, Any]:
+    """The answer to `GET /inflight`, as JSON's values."""
+    now = monotonic_ns()
+    trips = [trip for flight in flights if (trip := _trip(flight)) is not None]
+    oldest = nlargest(LIMIT, trips, key=lambda trip: now - trip.ex.timeline.received)
+    return {
+        "object": "weir.in_flight",
+        "total": len(trips),
+        "requests": [_entry(trip, now) for trip in oldest],
+    }
+
+
+def _trip(flight: Flight) -> Trip | None:
+    """What a flight carries, found in the frame of the task that runs it.
+
+    A reference would do, but it would make a cycle of every exchange, for the collector to find, or be one
+    more thing to set and to clear on each.
+    """
+    waits: Any = flight.task.get_coro() if flight.task is not None else None
+    while waits is not None:
+        frame = getattr(waits, "cr_frame", None)
+        if frame is not None and frame.f_code is Trip.go.__code__:
+            trip: Trip = frame.f_locals["self"]
+            return trip
+        waits = getattr(waits, "cr_await", None)
+    return None
+
+
+def _entry(trip: Trip, now: int) -> dict[str, Any]:
+    ex = trip.ex
+    request, timeline = ex.request, ex.timeline
+    identity, estimate = ex.get(IDENTITY), ex.get(ESTIMATE)
+    client = trip._scope.get("weir.client")
+    return {
+        "id": ex.id,
+        "age": round((now - timeline.received) / 1e9, 3),
+        "phase": _phase(ex),
+        "method": request.method,
+        "endpoint": safe(request.endpoint),
+        "model": None if estimate is None else safe(estimate.model),
+        "user": None if identity is None else safe(identity.user),
+        "key_id": None if identity is None else safe(identity.key_id),
+        "address": request.address,
+        "upstream": ex.upstream,
+        "attempts": len(ex.attempts),
+        "status": ex.response.status or None,
+        "stream": ex.response.is_stream,
+        "received_bytes": None if client is None else client.taken,
+        "sent_bytes": None if client is None else client.sent,
+    }
+
+
+def _phase(ex: Exchange) -> Phase:
+    """Before the upstream; waiting for it; on the way to the client; being settled."""
+    if ex.timeline.finished:
+        return "end"
+    if ex.timeline.response:
+        return "response"
+    return "request" if ex.upstream is None else "upstream"
