@@ -1,0 +1,233 @@
+"""The guard against getting slower: instructions, which are the same whatever else the machine does.
+
+    python -m bench.guard            # compare with bench/guard.json; status 1 for a rise above 5 %
+    python -m bench.guard --update   # write bench/guard.json
+    python -m bench.guard --hops     # what each plugin adds; writes docs/benchmarks/hops.json
+
+Counted by valgrind's callgrind, outside the kernel: one forwarded chat and one event of a stream, each as the
+difference of a longer and a shorter load, so that what is not of them drops out.
+"""
+
+import argparse
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import orjson
+
+from . import report, weir
+from .lockstep import Lockstep
+from .process import BenchError, Process, claim, listens, until
+
+KEPT = Path(__file__).with_name("guard.json")
+RISE = 0.05
+"""Of a figure, that is reported."""
+CHATS = (50, 200)
+"""Of the shorter load and the longer."""
+EVENTS = (20, 120)
+"""Of the streams of the shorter load and the longer, `STREAMS` each."""
+STREAMS = 2
+WARM = 300
+"""Chats before anything is counted: caches, compiled code, connections."""
+_START = 120.0
+_TIMES = 3
+_TOTAL = re.compile(rb"^totals: (\d+)", re.MULTILINE)
+SETTINGS = {"auth alone": ["auth"], "all five plugins": list(weir.PLUGINS)}
+
+
+class Counted:
+    """A Python module under callgrind, which counts only while it is told to."""
+
+    def __init__(self, command: Sequence[str], folder: Path, env: dict[str, str]) -> None:
+        valgrind = shutil.which("valgrind")
+        if valgrind is None:
+            raise BenchError("there is no valgrind; on Debian: apt-get install valgrind")
+        self._dumps = folder / "callgrind"
+        for old in folder.glob("callgrind*"):
+            old.unlink()
+        options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={self._dumps}"]
+        environment = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(report.ROOT), **env}
+        self.process = Process(
+            "weir",
+            [valgrind, *options, sys.executable, "-m", "bench.unhurried", *command],
+            folder,
+            env=environment,
+        )
+        self._taken = 0
+
+    def count(self, work: Callable[[], None]) -> int:
+        """The instructions of the program while it does this."""
+        self._control("--instr=on")
+        work()
+        self._control("--instr=off")
+        self._control("--dump")
+        self._taken += 1
+        found = _TOTAL.search(self._dumps.with_name(f"{self._dumps.name}.{self._taken}").read_bytes())
+        if found is None:
+            raise BenchError("callgrind wrote no total")
+        return int(found[1])
+
+    def _control(self, option: str) -> None:
+        command = ["callgrind_control", option, str(self.process.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode or "OK" not in done.stdout:
+            said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
+            raise BenchError(f"callgrind_control failed: {said[-1]}")
+
+
+def measure(program: Counted, port: int, listening: socket.socket) -> dict[str, int]:
+    """Instructions a request and an event of what listens there."""
+    process = program.process
+    if not until(lambda: process.ended is not None or listens(port), _START) or process.ended is not None:
+        raise BenchError(f"what is measured did not start: {process.last_line}")
+    both = Lockstep(port, listening)
+
+    def chats(count: int) -> Callable[[], None]:
+        return partial(both.chats, count)
+
+    def streams(events: int) -> Callable[[], None]:
+        return partial(both.streams, STREAMS, events)
+
+    def more(few: Callable[[], None], many: Callable[[], None]) -> float:
+        """What a longer load takes more than a shorter: the median, since other things may fall into one."""
+        return median(program.count(many) - program.count(few) for _ in range(_TIMES))
+
+    try:
+        chats(WARM)()
+        streams(EVENTS[0])()
+        request = more(*map(chats, CHATS)) / (CHATS[1] - CHATS[0])
+        event = more(*map(streams, EVENTS)) / (EVENTS[1] - EVENTS[0]) / STREAMS
+    finally:
+        both.close()
+    return {"request": round(request), "event": round(event)}
+
+
+@contextmanager
+def _place(work: Path, port: int) -> Iterator[tuple[Path, socket.socket]]:
+    work.mkdir(parents=True, exist_ok=True)
+    for wanted in range(port, port + 3):
+        claim(wanted, "the guard")
+    with socket.create_server(("127.0.0.1", port + 2)) as listening:
+        yield work, listening
+
+
+def of_weir(plugins: Sequence[str], work: Path, port: int) -> dict[str, int]:
+    """Weir with these of the built-in plugins."""
+    with _place(work, port) as (folder, listening):
+        chain = [text for name, text in weir.PLUGINS.items() if name in plugins]
+        (folder / "weir.yaml").write_text(weir.config(chain, port=port, upstream=port + 2, late=True))
+        command = ["proxy", "serve", "--config", "weir.yaml"]
+        program = Counted(command, folder, {})
+        try:
+            return measure(program, port, listening)
+        finally:
+            program.process.stop(0.5)
+
+
+def of_baseline(work: Path, port: int) -> dict[str, int]:
+    """See `bench.baseline`."""
+    flags = "--host 127.0.0.1 --loop uvloop --http httptools --no-access-log --log-level warning"
+    flags += " --no-server-header --no-date-header --no-proxy-headers"
+    with _place(work, port) as (folder, listening):
+        command = ["uvicorn", "bench.baseline:app", "--port", str(port), *flags.split()]
+        program = Counted(command, folder, {"UPSTREAM": f"127.0.0.1:{port + 2}"})
+        try:
+            return measure(program, port, listening)
+        finally:
+            program.process.stop(0.5)
+
+
+def _this() -> dict[str, str]:
+    return {"python": platform.python_version(), "machine": platform.machine()}
+
+
+def rises(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has become slower, by more than `RISE`."""
+    found = []
+    for setting, figures in kept["instructions"].items():
+        for kind, before in figures.items():
+            value = now["instructions"][setting][kind]
+            if value > before * (1 + RISE):
+                found.append(f"{setting}: an {kind}" if kind == "event" else f"{setting}: a {kind}")
+                found[-1] += f" takes {100 * value / before - 100:.1f} % more instructions than {before:,}"
+    return found
+
+
+def guard(work: Path, port: int, *, update: bool) -> int:
+    """Count, compare or keep; the exit status: 1 for a rise, 2 where there is nothing to compare with."""
+    now: dict[str, Any] = {**_this(), "instructions": {}}
+    kept = orjson.loads(KEPT.read_bytes()) if KEPT.exists() else None
+    if kept is not None and not update:
+        then, here = (
+            figures["python"].rpartition(".")[0] + " on " + figures["machine"] for figures in (kept, now)
+        )
+        if then != here:
+            raise BenchError(
+                f"{KEPT.name} is of Python {then}, this is {here}: not to be compared; see --update"
+            )
+    for setting, plugins in SETTINGS.items():
+        figures = now["instructions"][setting] = of_weir(plugins, work, port)
+        for kind, value in figures.items():
+            before = kept["instructions"][setting][kind] if kept else value
+            sys.stdout.write(f"{setting:17} {kind:8} {value:9,} {100 * value / before - 100:+6.1f} %\n")
+            sys.stdout.flush()
+    if update:
+        KEPT.write_bytes(orjson.dumps(now, option=orjson.OPT_INDENT_2) + b"\n")
+        sys.stdout.write(f"wrote {KEPT.name}\n")
+        return 0
+    if kept is None:
+        raise BenchError(f"there is no {KEPT.name} to compare with; --update writes it")
+    slower = rises(kept, now)
+    for line in slower:
+        sys.stderr.write(f"guard: {line}\n")
+    return 1 if slower else 0
+
+
+def hops(work: Path, port: int) -> dict[str, Any]:
+    """The chain grown plugin by plugin: what a request and an event take with each."""
+    steps = [{"hop": "sockets and HTTP, as in `bench/baseline.py`", **of_baseline(work, port)}]
+    chain: list[str] = []
+    steps.append({"hop": "Weir's engine, no plugin", **of_weir(chain, work, port)})
+    for name in weir.PLUGINS:
+        chain.append(name)
+        steps.append({"hop": f"`{name}`", **of_weir(chain, work, port)})
+    return {**_this(), "steps": steps}
+
+
+def main(said: Sequence[str]) -> int:
+    """The exit status; see the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.guard", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--update", action="store_true", help="write the figures to be compared with")
+    parser.add_argument(
+        "--hops", action="store_true", help="count what each plugin adds, for docs/performance.md"
+    )
+    parser.add_argument("--port", type=int, default=9180, help="the first of three ports")
+    parser.add_argument("--work", type=Path, default=report.ROOT / "build" / "guard", help="where Weir runs")
+    options = parser.parse_args(said)
+    work = options.work.absolute()
+    try:
+        if not options.hops:
+            return guard(work, options.port, update=options.update)
+        counted = hops(work, options.port)
+        (report.OUT / report.HOPS).write_bytes(orjson.dumps(counted, option=orjson.OPT_INDENT_2) + b"\n")
+        report.write()
+        sys.stdout.write(report.hops(counted, None))
+    except BenchError as error:
+        sys.stderr.write(f"guard: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
