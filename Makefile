@@ -6,7 +6,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit check format lock pricing docs clean
+.PHONY: bench bench-peers guard
+.PHONY: help run demo test unit check format lock pricing docs image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,7 +38,27 @@ run: $(VENV)/.run ## start Weir on port 3006 (with OPENAI_API_KEY: to OpenAI; wi
 demo: $(VENV)/.dev ## show what Weir does, in half a minute (ARGS="--url http://127.0.0.1:3006/v1": a Weir of yours)
 	@exec $(BIN)/weir demo $(ARGS)
 
-test: $(VENV)/.dev ## run all tests (ARGS="-k sse -x" goes to pytest)
+# For the tests of deploy/, in an environment of its own since what it pins is not what Weir needs.
+$(VENV)/.deploy: requirements/deploy.txt $(VENV)/bin/python
+	$(BIN)/python -m venv --clear $(VENV)/deploy
+	$(VENV)/deploy/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/deploy.txt
+	@touch $@
+
+# The clients of docs/howto, for their tests: those of PyPI pin an older openai, those of npm need Node.js.
+$(VENV)/.clients: requirements/clients.txt $(VENV)/bin/python
+	@echo "installing the clients of docs/howto into $(VENV)/clients ..." >&2
+	$(BIN)/python -m venv --clear $(VENV)/clients
+	$(VENV)/clients/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/clients.txt
+	@touch $@
+
+$(VENV)/.node: tests/clients/package.json tests/clients/package-lock.json $(VENV)/bin/python
+	@mkdir -p $(VENV)/node && cp tests/clients/package*.json $(VENV)/node
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then \
+	  echo "no Node.js with npm: the tests of docs/howto/node.md and vercel-ai-sdk.md are skipped" >&2; \
+	elif (cd $(VENV)/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null); then touch $@; \
+	else echo "npm could not install the clients: their tests are skipped" >&2; fi
+
+test: $(VENV)/.dev $(VENV)/.deploy $(VENV)/.clients $(VENV)/.node ## run all tests (ARGS="-k sse -x" goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.dev ## run the fast tests
@@ -57,17 +78,37 @@ pricing: $(VENV)/.dev ## compile pricing.yaml into the package
 	$(BIN)/python scripts/update_pricing.py pack
 
 LOCK := uv pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url
-lock: ## make requirements/*.txt anew from pyproject.toml (needs uv)
+lock: ## make requirements/*.txt anew from pyproject.toml, and the lock of npm's clients (needs uv and npm)
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group dev -o requirements/dev.txt
 	printf 'langchain-openai>=1.1\nllama-index-llms-openai-like>=0.5\n' | $(LOCK) --no-annotate - -o requirements/clients.txt
+	printf 'kubernetes-validate>=1.37\n' | $(LOCK) --no-annotate - -o requirements/deploy.txt
+	cd tests/clients && npm update --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --loglevel=error
 	printf 'hatchling>=1.27\neditables>=0.5\n' | $(LOCK) --no-annotate - -o requirements/build.txt
+
+bench: $(VENV)/.run ## measure Weir beside what is there of nginx and Caddy; writes docs/benchmarks (ARGS="--rounds 5")
+	@exec $(BIN)/python -m bench.run $(ARGS)
+
+bench-peers: $(VENV)/.run build/peers/.litellm ## the same with LiteLLM, which it installs in build/peers
+	@exec $(BIN)/python -m bench.run --with-peers $(ARGS)
+
+build/peers/.litellm:
+	@echo "installing LiteLLM into build/peers/litellm ..." >&2
+	$(PYTHON) -m venv build/peers/litellm
+	build/peers/litellm/bin/python -m pip --disable-pip-version-check -q install 'litellm[proxy]'
+	@touch $@
+
+guard: $(VENV)/.run ## count the instructions of a request and an event, under valgrind (ARGS=--update keeps them)
+	@exec $(BIN)/python -m bench.guard $(ARGS)
 
 docs: $(VENV)/.dev ## build the documentation as a site, strictly (build/site/index.html)
 	$(BIN)/python scripts/gather_pages.py build/pages
 	$(BIN)/zensical build --strict --clean
 	@rm -rf .cache
 	@echo "open build/site/index.html, or: $(PYTHON) -m http.server -d build/site" >&2
+
+image: $(VENV)/.dev ## build the container image and try it, without a Docker engine (needs buildah)
+	@$(BIN)/python scripts/make_image.py $(ARGS)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,4 +1,4 @@
-"""Gathers what the documentation's site is made of: the pages here, and every file that they link to.
+"""Gathers what the documentation's site is made of: the pages here, their style, and every file they link to.
 
     python scripts/gather_pages.py build/pages
 
@@ -31,7 +31,7 @@ def files(folder: Path) -> list[Path]:
 def gather(to: Path) -> None:
     """Copy it all. A link that leads nowhere is left for the builder to complain of."""
     seen: set[Path] = set()
-    ahead = [*Path().glob("*.md"), *Path("docs").rglob("*.md")]
+    ahead = [*Path().glob("*.md"), *Path("docs").rglob("*.md"), *Path("docs").rglob("*.css")]
     while ahead:
         path = ahead.pop()
         if path in seen or path.is_absolute() or ".." in path.parts:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.database import postgres as postgres
+from tests.database import postgres_server as postgres_server
+
 # How quickly examples are made says something of the machine, not of the test.
 settings.register_profile("here", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)

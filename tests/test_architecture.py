@@ -31,9 +31,14 @@ PLACES = {
     "uvloop": ("proxy.core.server",),
     "uvicorn": ("proxy.core.server", "proxy.demo.__main__"),
     "httptools": ("proxy.core.upstream.http1", "proxy.core.server.protocol"),
-    "click": ("proxy.cli", "proxy.api.plugin"),
+    "click": ("proxy.cli", "proxy.api.plugin", "plugins"),
     "opentelemetry": ("plugins.tracing",),
     "tiktoken": ("proxy.pricing.tokens",),
+    "redis": ("plugins.limiter.redis.connection",),
+    "jwt": ("plugins.auth",),
+    "sqlalchemy": ("proxy.api.database", "plugins"),
+    "alembic": ("proxy.api.database", "plugins"),
+    "psycopg": ("proxy.api.database",),
 }
 
 

@@ -1,18 +1,15 @@
 """What the pages say is so: commands and snippets run, links resolve, and nothing public is left out."""
 
 import ast
+import importlib
 import inspect
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,56 +17,28 @@ import pytest
 import proxy
 import proxy.api
 import proxy.api.testing
+import proxy.pricing.values
 from proxy.api import Plugin
-from tests.e2e.command import CLEAN, Command, run, two_ports
+from tests.e2e.command import Command, run, two_ports
+from tests.e2e.reader import reader
+from tests.pages import ROOT, code, fences, rows, without_fences
 
-ROOT = Path(__file__).parents[1]
 README, CHANGELOG, CONTRIBUTING = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"
 PLUGINS, ERRORS, DEPENDENCIES = (
     ROOT / "docs" / f"{name}.md" for name in ("plugins", "errors", "dependencies")
 )
+REFERENCE = ROOT / "docs" / "reference" / "plugin-api.md"
 PAGES = [
     *ROOT.glob("*.md"),
-    *(page for top in ("docs", "tests", "requirements") for page in (ROOT / top).rglob("*.md")),
+    ROOT / ".github" / "PULL_REQUEST_TEMPLATE.md",
+    *(page for top in ("docs", "tests", "requirements", "deploy") for page in (ROOT / top).rglob("*.md")),
 ]
-
-
-class Fence(NamedTuple):
-    """A code block of a page, and the line of the page that it begins after."""
-
-    language: str
-    line: int
-    text: str
-
-
-def fences(page: Path, *languages: str) -> list[Fence]:
-    text = page.read_text()
-    found = [
-        Fence(match[1], text.count("\n", 0, match.start(2)), match[2])
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    ]
-    return [fence for fence in found if not languages or fence.language in languages]
-
-
-def without_fences(page: Path) -> str:
-    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
-def code(page: Path) -> str:
-    """Everything on a page that is set as code."""
-    spans = re.findall(r"`([^`\n]+)`", without_fences(page))
-    return "\n".join([*spans, *(fence.text for fence in fences(page))])
-
-
-def rows(page: Path) -> dict[str, str]:
-    """The table rows of a page that begin with something in backticks."""
-    return dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", page.read_text(), re.MULTILINE))
 
 
 # -- the plugin interface ------------------------------------------------------------------------------
 
 # What is public because the engine needs it, and nobody else should.
-_ENGINES = {"Response.begin", "Response.rewriting", "Response.held_limit"}
+ENGINES = {"Response.begin", "Response.rewriting", "Response.held_limit"}
 
 
 def members(cls: type) -> set[str]:
@@ -78,7 +47,7 @@ def members(cls: type) -> set[str]:
     return {
         name
         for name in names - inherited
-        if not name.startswith("_") and f"{cls.__name__}.{name}" not in _ENGINES
+        if not name.startswith("_") and f"{cls.__name__}.{name}" not in ENGINES
     }
 
 
@@ -114,6 +83,14 @@ def test_every_member_is_documented(name: str) -> None:
 
 def test_the_table_of_members_has_what_plugins_hold() -> None:
     assert {"Exchange", "Request", "Response", "Reply", "Event", "End", "Headers", "Timeline"} <= set(_LISTED)
+
+
+def test_the_reference_has_every_public_name_and_nothing_else() -> None:
+    """By what it asks for; that the docstrings are then there is looked at on the site (test_site.py)."""
+    directives = re.findall(r"^::: (\S+)$", without_fences(REFERENCE), re.MULTILINE)
+    assert len(directives) == len(set(directives))
+    values = {f"proxy.api.{name}" for name in proxy.api.__all__ if hasattr(proxy.pricing.values, name)}
+    assert {*directives, *values} == {*(f"proxy.api.{name}" for name in proxy.api.__all__), "proxy.api.edit"}
 
 
 async def test_the_snippets_of_the_plugin_page_run() -> None:
@@ -262,6 +239,126 @@ def test_a_planted_code_is_found(line: str, code: str) -> None:
     assert codes_in(line) == ({code} if code else set())
 
 
+# -- headers, endpoints, options -----------------------------------------------------------------------
+
+_SOURCES = [
+    path
+    for top in ("proxy", "plugins")
+    for path in sorted((ROOT / top).rglob("*.py"))
+    if not {"demo", "cli"} & set(path.relative_to(ROOT).parts)
+]
+# Not only ours: what else Weir reads or sets has these names.
+_HEADER = re.compile(
+    r"x-[a-z0-9%-]+|retry-after(-ms)?|ratelimit(-policy)?|server-timing|traceparent|tracestate|allow"
+    r"|www-authenticate|access-control-[a-z-]+"
+)
+_NO_HEADERS = {"x-gzip"}  # a content coding
+
+
+def headers_in(source: str) -> set[str]:
+    """The header names in a source file; `%s` stands for anything, and a dash at the end for a beginning."""
+    found = {
+        node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+    }
+    return {name for name in found if _HEADER.fullmatch(name)} - _NO_HEADERS
+
+
+def _documented_headers() -> set[str]:
+    cells = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "docs" / "headers.md").read_text(), re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+@pytest.mark.parametrize("path", _SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_header_is_documented(path: Path) -> None:
+    for name in headers_in(path.read_text()):
+        shape = re.escape(name).replace("%s", "[a-z-]+") + ("[a-z-]*[a-z*-]" if name.endswith("-") else "")
+        found = [known for known in _documented_headers() if re.fullmatch(shape, known)]
+        assert found, f"docs/headers.md does not say what {name} is"
+
+
+def test_no_header_is_made_up() -> None:
+    made = {name for path in _SOURCES for name in headers_in(path.read_text())}
+    shapes = [
+        re.escape(name).replace("%s", "[a-z-]+") + ("[a-z*-]*" if name[-1] == "-" else "") for name in made
+    ]
+    ours = {name for name in _documented_headers() if name.startswith("x-")}
+    assert len(ours) > 20
+    assert {name for name in ours if not any(re.fullmatch(shape, name) for shape in shapes)} == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ('pairs.append((b"x-weir-odd", b"1"))', {"x-weir-odd"}),
+        ('f = "x-odd-%s-limit"', {"x-odd-%s-limit"}),
+        ('"x-gzip"; "an x-ray"; "retry-after-ms"', {"retry-after-ms"}),
+    ],
+)
+def test_a_planted_header_is_found(line: str, names: set[str]) -> None:
+    assert headers_in(line) == names
+
+
+def routes_in(source: str) -> set[str]:
+    """The paths of the routes that a source file makes."""
+    tree = ast.parse(source)
+    constants = {
+        target.id: node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    makers = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "starlette.routing"
+        for alias in node.names
+        if alias.name in ("Route", "Mount")
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in makers:
+            first = node.args[0]
+            path = first.value if isinstance(first, ast.Constant) else constants.get(getattr(first, "id", ""))
+            assert isinstance(path, str), f"what is the path of {ast.unparse(node)}?"
+            found.add(path)
+    return found
+
+
+def test_every_endpoint_is_documented() -> None:
+    """That the OpenAPI document has each of them, and that they do as it says, is in tests/admin."""
+    said = "\n".join(code(ROOT / "docs" / f"{page}.md") for page in ("endpoints", "architecture"))
+    served = {path for source in _SOURCES for path in routes_in(source.read_text())}
+    assert {"/models", "/rate-limit/status", "/metrics", "/openapi.json"} <= served
+    assert {path for path in served if not re.search(rf"{re.escape(path)}(?![\w/-])", said)} == set()
+
+
+_PLUGINS = {
+    name: getattr(importlib.import_module(place.partition(":")[0]), place.partition(":")[2])
+    for name, place in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+        "weir.plugins"
+    ].items()
+}
+
+
+@pytest.mark.parametrize("name", _PLUGINS)
+def test_every_option_of_a_plugin_is_documented(name: str) -> None:
+    """On a page that has it: as a key of a configuration, or by itself."""
+    pages = [
+        page
+        for page in (ROOT / "docs").glob("*.md")
+        if re.search(rf"`{name}`|use: {name}\b", page.read_text())
+    ]
+    said = "\n".join(code(page) for page in pages)
+    named = inspect.signature(_PLUGINS[name]).parameters.values()
+    for option in [one.name for one in named if one.kind is one.POSITIONAL_OR_KEYWORD]:
+        assert re.search(rf"^\W*{option}\b|\b{option}:", said, re.MULTILINE), (
+            f"say what {option} of {name} is"
+        )
+
+
 # -- links, versions, names ----------------------------------------------------------------------------
 
 
@@ -332,125 +429,21 @@ def test_make_targets_exist(page: Path) -> None:
 # -- the README, as somebody who pastes it ---------------------------------------------------------------
 
 
-def commands(block: str) -> list[str]:
-    """The commands of a shell block, without comments."""
-    joined = block.replace("\\\n", " ")
-    return [command for line in joined.splitlines() if (command := re.sub(r"(^|\s)#.*", "", line).strip())]
-
-
-# What the tests run in is installed already; nothing is to be installed anew.
-_MAKE = ["make", "-o", ".venv/.run", "-o", ".venv/.dev"]
-_EXCEPTED = re.compile(r"make test|docker |helm ")
-
-
-class _Reader:
-    """Somebody who goes through the README from top to bottom, on a free port, in a folder of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = two_ports()
-        self.env = {**CLEAN, "PORT": str(self.port)}
-        self.did: list[str] = []
-        self._running: subprocess.Popen[bytes] | None = None
-        (folder / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
-        (folder / ".venv").symlink_to(sys.prefix)
-
-    def read(self, fence: Fence) -> None:
-        if fence.language == "yaml":
-            (self.folder / "weir.yaml").write_text(fence.text)
-        elif fence.language == "python":
-            told = self.told([sys.executable, "-W", "error", "-c", self._moved(fence.text)])
-            assert len(told) > 5, "the stream of the snippet was empty"
-            self.did.append("python")
-        else:
-            for command in commands(fence.text):
-                self.do(command)
-
-    def do(self, command: str) -> None:
-        if command.startswith("export "):
-            for pair in command.split()[1:]:
-                name, _, self.env[name] = pair.partition("=")
-        elif command == "make run":
-            self.stop()
-            self._start([*_MAKE, "run"])
-            self.did.append(command)
-        elif command.startswith("make ") and not _EXCEPTED.match(command):
-            self.told([*_MAKE, *command.split()[1:]])
-            self.did.append(command)
-        elif not _EXCEPTED.match(command):
-            told = self.told(["bash", "-euo", "pipefail", "-c", self._moved(command)])
-            self.did.append(command.split()[0])
-            if command.startswith("curl"):
-                assert '"choices"' in told
-            if command.endswith("weir check"):
-                assert told.splitlines()[-1] == "ok"
-
-    def _moved(self, text: str) -> str:
-        return text.replace(":3006", f":{self.port}")
-
-    def told(self, command: list[str]) -> str:
-        """A command's output; it must succeed."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=30, check=False
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def _start(self, command: list[str]) -> None:
-        with (self.folder / "out").open("wb") as out:
-            self._running = subprocess.Popen(
-                command, cwd=self.folder, env=self.env, stdout=out, stderr=out, start_new_session=True
-            )
-        deadline = time.monotonic() + 20
-        while True:
-            with suppress(httpx2.TransportError):
-                assert httpx2.get(f"http://127.0.0.1:{self.port}/health").status_code == 200
-                return
-            assert self._running.poll() is None, self.out
-            assert time.monotonic() < deadline, self.out
-            time.sleep(0.05)
-
-    def wait_for(self, text: str) -> None:
-        """Until the running command has written this."""
-        deadline = time.monotonic() + 10
-        while text not in self.out:
-            assert time.monotonic() < deadline, self.out
-            time.sleep(0.02)
-
-    @property
-    def out(self) -> str:
-        """What the running command has written."""
-        return (self.folder / "out").read_text()
-
-    def stop(self) -> None:
-        """Ctrl-C."""
-        if self._running is not None:
-            os.killpg(self._running.pid, signal.SIGINT)
-            try:
-                self._running.wait(10)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(self._running.pid, signal.SIGKILL)
-            self._running = None
-
-
-@contextmanager
-def reader(folder: Path) -> Iterator[_Reader]:
-    somebody = _Reader(folder)
-    try:
-        yield somebody
-    finally:
-        somebody.stop()
-
-
 @pytest.mark.slow
 def test_the_readme_works_as_pasted(tmp_path: Path) -> None:
     with reader(tmp_path) as somebody:
         for fence in fences(README):
-            somebody.read(fence)
-            if somebody.did == ["make run"]:
+            somebody.block(fence)
+            if somebody.did[-1:] == ["curl http://127.0.0.1:3006/v1/chat/completions"]:
+                assert '"choices"' in somebody.told
+            if "make run" in fence.text and somebody.did.count("make run") == 1:
                 somebody.wait_for(f"listens on http://127.0.0.1:{somebody.port}/v1")
-        assert somebody.did == ["make run", "make demo", "curl", "python", ".venv/bin/weir", "make run"]
+        assert somebody.did == [
+            *("make run", "make demo", "make test"),
+            "curl http://127.0.0.1:3006/v1/chat/completions",
+            "python",
+            *("export OPENAI_API_KEY=sk-your-key", ".venv/bin/weir check", "make run"),
+        ]
         # The second `make run` serves by the weir.yaml of the page: no key, no answer.
         refused = httpx2.post(f"http://127.0.0.1:{somebody.port}/v1/chat/completions", json={})
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "missing_api_key")

@@ -4,14 +4,24 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[1]
+import proxy.api
+import proxy.api.edit
+import proxy.api.testing
+import proxy.pricing.values
+
+from .pages import ROOT
+from .test_docs import ENGINES
+
 PAGES = [
     *ROOT.glob("*.md"),
     *(page for top in ("docs", "requirements") for page in (ROOT / top).rglob("*.md")),
@@ -106,6 +116,45 @@ def test_every_page_is_on_it(site: Path, built: dict[Path, Html]) -> None:
     assert [page for page in PAGES if site / place(page) not in built] == []
     titles = re.findall(r"<h1[^>]*>([^<]+)", (site / "docs/tutorial/index.html").read_text())
     assert titles == ["From nothing to your own gateway"]
+
+
+def _public(module: ModuleType) -> dict[str, object]:
+    """What a module defines for others, by name."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name[0] != "_"
+        and not isinstance(value, TypeVar)
+        and getattr(value, "__module__", "") == module.__name__
+    }
+
+
+@pytest.mark.parametrize("module", [proxy.api, proxy.api.testing, proxy.api.edit, proxy.pricing.values])
+def test_the_reference_has_every_public_name_and_its_members(
+    site: Path, built: dict[Path, Html], module: ModuleType
+) -> None:
+    there = {found for page in built.values() for found in page.ids if found.startswith("proxy.")}
+    names = {name: getattr(module, name) for name in getattr(module, "__all__", _public(module))}
+    assert len(names) > 4
+    missing = []
+    for name, value in names.items():
+        places = [f"{home}.{name}" for home in (module.__name__, "proxy.api", "proxy.pricing.values")]
+        found = [place for place in places if place in there]
+        if not found:
+            missing.append(name)
+        elif isinstance(value, type):
+            own = {part for part in vars(value) if part[0] != "_" and f"{name}.{part}" not in ENGINES}
+            missing += [f"{name}.{part}" for part in own if f"{found[0]}.{part}" not in there]
+    assert missing == []
+
+
+def test_the_reference_shows_docstrings_and_signatures(site: Path) -> None:
+    page = (site / "docs/reference/plugin-api/index.html").read_text()
+    told = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", page)))
+    assert "Override what you need; a hook you leave alone costs nothing at run time." in told
+    assert "on_request(ex: Exchange) -> Reply | None" in told
+    for engines in ("proxy.api.Response.begin", "proxy.api.Exchange.__init__", "Driver"):
+        assert engines not in page
 
 
 def test_what_pages_link_to_is_on_it(site: Path) -> None:

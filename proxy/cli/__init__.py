@@ -14,6 +14,7 @@ from proxy.cli.group import Commands
 from proxy.cli.init import init
 from proxy.cli.plugin import plugin
 from proxy.cli.plugins import plugins
+from proxy.cli.pricing import pricing
 from proxy.cli.schema import schema
 from proxy.cli.serve import serve
 from proxy.cli.tokens import tokens
@@ -27,5 +28,5 @@ def main() -> None:
     """Weir: a transparent, streaming reverse proxy for OpenAI-shaped APIs."""
 
 
-for _command in (demo, init, check, serve, tokens, schema, plugins, plugin, completion):
+for _command in (demo, init, check, serve, tokens, pricing, schema, plugins, plugin, completion):
     main.add_command(_command)

@@ -19,7 +19,12 @@ class Driver:
 
 
 class NoBody:
+    length: int | None = None
+
     async def read(self) -> bytes:
+        return b""
+
+    async def peek(self, count: int) -> bytes:
         return b""
 
     def replace(self, body: bytes) -> None:

@@ -29,7 +29,10 @@ class Idle(Plugin): ...
 def test_it_lists_name_version_hooks_and_purpose() -> None:
     lines = said(weir("plugins")).splitlines()
     (auth,) = [line for line in lines if line.startswith("auth ")]
-    assert auth.split() == ["auth", "weir-proxy", __version__, "on_request"]
+    assert auth.split() == [
+        *("auth", "weir-proxy", __version__, "on_request,"),
+        *("management_routes,", "commands:", "keys"),
+    ]
     assert lines[lines.index(auth) + 1].strip().startswith("Fills IDENTITY")
 
 

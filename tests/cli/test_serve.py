@@ -25,6 +25,26 @@ def test_where_it_cannot_serve_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"cannot listen on 127.0.0.1:{port}" in said(weir("serve", "--port", str(port)), 1)
 
 
+def test_what_is_given_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:
+    from proxy.core.server import start
+
+    found = []
+
+    def run(load: Any, source: str, path: Path | None) -> int:
+        found.append((load().workers, str(load().listen), source, path))
+        return 0
+
+    monkeypatch.setattr(start, "run", run)
+    assert weir("serve", "--workers", "3", "--port", "4000").exit_code == 0
+    clean.joinpath("weir.yaml").write_text("workers: 2\n")
+    assert weir("serve").exit_code == 0
+    assert found == [
+        (3, "127.0.0.1:4000", "weir.yaml", None),
+        (2, "127.0.0.1:3006", "weir.yaml", Path("weir.yaml")),
+    ]
+    assert "WEIR_WORKERS" not in said(weir("serve", "--workers", "0"), 2)
+
+
 @pytest.mark.parametrize(("number", "status"), [(0, 0), (2, 130), (15, 143)])
 def test_it_ends_as_its_signal_says(monkeypatch: pytest.MonkeyPatch, number: int, status: int) -> None:
     from proxy.core.server import start

@@ -100,7 +100,7 @@ def untouched(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
     assert not found or (len(found) == len(ADDED) and set(found) == ADDED), found
     skipped = {*ADDED, b"date", b"connection"}
     limited = (b"x-ratelimit-limit-requests", b"%d" % LIMIT) in pairs
-    ours = (b"x-weir-", b"x-ratelimit-") if limited else (b"x-weir-",)
+    ours = (b"x-weir-", b"x-ratelimit-", b"ratelimit") if limited else (b"x-weir-",)
     kept = [
         (name.replace(_RENAMED, b"x-ratelimit-"), value)
         for name, value in pairs
