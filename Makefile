@@ -6,8 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-peers guard
-.PHONY: help run demo test unit check format lock pricing docs image clean
+.PHONY: help run demo test unit soak bench bench-peers guard check format lock pricing docs image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +62,10 @@ test: $(VENV)/.dev $(VENV)/.deploy $(VENV)/.clients $(VENV)/.node ## run all tes
 
 unit: $(VENV)/.dev ## run the fast tests
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+SOAKED := tests/faults/test_ledger.py tests/plugins/auth/test_mirror.py tests/plugins/limiter/redis tests/pricing/output
+soak: $(VENV)/.dev ## run what is random or racy many times over (half an hour)
+	WEIR_SOAK=1 $(BIN)/python -m pytest --timeout 1800 $(SOAKED) $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types, import rule, docs
 	$(BIN)/ruff format --check .
