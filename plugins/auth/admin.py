@@ -47,6 +47,7 @@ def routes(store: Callable[[], "Store"]) -> list[Route]:
         async def endpoint(request: Request) -> Response:
             try:
                 _check_no_browser(request)
+                _check_no_nul(request)
                 return await handler(await asyncio.to_thread(store), request)
             except WeirError as error:
                 return _refusal(error)
@@ -161,6 +162,12 @@ def _check_no_browser(request: Request) -> None:
     """Where no token is set, who is on this machine is let in; a page in its browser is somebody else."""
     if "origin" in request.headers:
         raise ClientError(403, "origin_not_allowed", "Keys are not for pages in browsers.")
+
+
+def _check_no_nul(request: Request) -> None:
+    """PostgreSQL takes none; it is no reason to say that it cannot be reached."""
+    if any("\0" in text for text in (*request.path_params.values(), *request.query_params.values())):
+        raise ValueError("there is no NUL in an id or a name")
 
 
 def _most(text: str | None) -> int:

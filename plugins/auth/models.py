@@ -7,14 +7,17 @@ which model it wants, would leave the choice to somebody who does not know the k
 import asyncio
 import re
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from proxy.api import ClientError, Exchange, find_member
 
 from .keys import allows
 
 _ASKS_NO_MODEL = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))
-_DEPLOYMENT = re.compile(r"(?:^|/)deployments/+([^/;]*)", re.IGNORECASE)  # Azure's paths
+# Azure's paths, those that OpenAI once had, and Google's.
+_DEPLOYMENT = re.compile(r"(?:^|/)(?:deployments|engines)/+([^/;]*)", re.IGNORECASE)
+_VERB = re.compile(r"(?:^|/)models/+([^/;]*):", re.IGNORECASE)
+_JSON = re.compile(r"[a-z]+/(?:[a-z0-9.-]+[+-])?json")
 _NAMES = ("model", "models")
 """Members that name models; `models` is a list of those to fall back to, as some gateways take it."""
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
@@ -26,14 +29,18 @@ async def check(ex: Exchange, patterns: tuple[str, ...]) -> None:
     """Return if a request is for models that match, or makes none work. Raises `ClientError`: 403
     `model_not_allowed`, or what reading its body raises.
 
-    A request names its model in a JSON body or, for Azure, in the path; each one that is named has to match.
-    One that names none is refused, and so are forms, which are not read.
+    A request names its model in a JSON body, or in the path or the query, which some servers believe more;
+    each one that is named has to match. One that names none is refused, and so are forms, which are not read.
     """
     request = ex.request
     if request.method in _ASKS_NO_MODEL:
         return
-    names: list[Any] = _DEPLOYMENT.findall(unquote(request.path, errors="replace"))
-    if any("json" not in declared.lower() for declared in request.headers.getall(b"content-type")):
+    path = unquote(request.path, errors="replace")
+    names: list[Any] = [*_DEPLOYMENT.findall(path), *_VERB.findall(path)]
+    for name, value in parse_qsl(request.query, keep_blank_values=True, errors="replace"):
+        if name.casefold() in _NAMES:
+            names.append(value)
+    if not all(map(_is_json, request.headers.getall(b"content-type"))):
         raise _refused("This API key is for certain models, so it takes JSON only (content-type).")
     body = await request.read()
     if body:
@@ -52,7 +59,7 @@ async def _named(body: bytes, fields: Any) -> list[Any]:
         raise _refused("This API key is for certain models, so a body is a JSON object.")
     named: list[Any] = []
     for name, value in fields.items():
-        if name.lower() not in _NAMES:
+        if name.casefold() not in _NAMES:
             continue
         if name not in _NAMES:  # some servers read member names without regard to case
             raise _refused("Write `model` in lower case.")
@@ -79,6 +86,11 @@ def _finds_two(body: bytes, name: str) -> bool:
     if last is None:
         return False
     return find_member(b'%b"":0%b' % (body[: last.start], body[last.end :]), name) is not None
+
+
+def _is_json(declared: str) -> bool:
+    """Whatever follows the type: `application/x-www-form-urlencoded; a=json` is a form."""
+    return _JSON.fullmatch(declared.partition(";")[0].strip().lower()) is not None
 
 
 def _refused(message: str) -> ClientError:

@@ -157,11 +157,16 @@ class Tokens:
         return Key(None, user, team, digest, issuer.limits, issuer.models, until)
 
     async def _look_again(self, issuer: Issuer) -> None:
-        """For a key id that is not known: at most once in a while, and not for long."""
-        now = asyncio.get_running_loop().time()
+        """For a key id that is not known: at most once in a while, and not for long.
+
+        Who comes while others wait for it waits too: after a rotation all clients come with the new key.
+        """
+        now, watch = asyncio.get_running_loop().time(), self._watch_of[issuer.name]
         if now - self._asked.get(issuer.name, -UNKNOWN) >= UNKNOWN:
             self._asked[issuer.name] = now
-            await self._watch_of[issuer.name].again(PATIENCE)
+            await watch.again(PATIENCE)
+        else:
+            await watch.looked(PATIENCE)
 
     def _watch(self, issuer: Issuer) -> None:
         def tell(keys: Keys | None) -> None:

@@ -80,6 +80,11 @@ class Watch(Generic[T]):
         self._wake.set()
         await asyncio.wait((looked,), timeout=within)
 
+    async def looked(self, within: float) -> None:
+        """Wait for a look that somebody else has asked for, if there is one, but no longer than this."""
+        if self._looks is not None:
+            await asyncio.wait((self._looks,), timeout=within)
+
     def ready(self) -> str | None:
         """See `Plugin.ready`."""
         return None if self.trusted else f"{self.name} cannot be read"

@@ -4,8 +4,10 @@ import datetime as dt
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, case, delete, func, insert, literal, select, text
+from sqlalchemy.sql.elements import ColumnElement
 
 from .columns import COSTS, TOKENS
+from .money import MOST
 from .table import DIMENSIONS, daily, rows
 
 DAY: Final = 86_400_000_000
@@ -32,11 +34,22 @@ def roll_up(connection: Connection, day: int) -> None:
         func.count(),
         func.coalesce(func.sum(case((FAILED, 1), else_=0)), 0),
         func.coalesce(func.sum(case((UNPRICED, 1), else_=0)), 0),
-        *(func.coalesce(func.sum(rows.c[name]), 0) for name in (*TOKENS, *COSTS)),
+        *(_sum(rows.c[name]) for name in (*TOKENS, *COSTS)),
     ]
     of_the_day = rows.c.started_at.between(day * DAY, (day + 1) * DAY - 1)
     rolled = select(literal(day), *by, *sums).where(of_the_day).group_by(*by)
     connection.execute(insert(daily).from_select([column.name for column in daily.columns], rolled))
+
+
+def _sum(column: ColumnElement[int]) -> ColumnElement[int]:
+    """A sum that ends at `MOST` instead of failing: bounds of what a stranger asks for may be absurd, and one
+    day that cannot be summed would hold up all that come after it. In two parts, since SQLite's own sum ends
+    there with an error."""
+    million = literal(10**6, BigInteger)
+    high = func.coalesce(func.sum(column.op("/")(million)), 0)
+    low = func.coalesce(func.sum(column % million), 0)
+    most = literal(MOST, BigInteger)
+    return case((high + low / million >= MOST // 10**6, most), else_=high * million + low)
 
 
 def not_rolled_up(connection: Connection, today: int) -> set[int]:
@@ -56,5 +69,11 @@ def cut(keep_months: int, today: dt.date) -> int:
 
 def delete_before(connection: Connection, moment: int) -> int:
     """Delete some of the rows that began before; how many. 0: there are none left."""
-    old = select(rows.c.id).where(rows.c.started_at < moment).limit(CHUNK).scalar_subquery()
+    old = (
+        select(rows.c.id)
+        .where(rows.c.started_at < moment)
+        .order_by(rows.c.started_at)
+        .limit(CHUNK)
+        .scalar_subquery()
+    )
     return connection.execute(delete(rows).where(rows.c.id.in_(old))).rowcount

@@ -81,11 +81,16 @@ def moment(name: str, text: str, now: dt.datetime) -> int:
         raise QueryError(
             f"{name}: {text[:64]!r} is neither a moment, like 2026-11-01T12:00Z, nor how long ago, like 7d"
         ) from None
-    return max(0, _micro(found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)))
+    at = _micro(found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC))
+    return min(max(0, at), _LAST)
 
 
 def _micro(at: dt.datetime) -> int:
     return (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+
+
+_LAST: Final = _micro(dt.datetime(9999, 12, 31, tzinfo=dt.UTC))
+"""West of Greenwich a year may end later, and no later moment could be told."""
 
 
 def _by(given: Sequence[str]) -> tuple[tuple[str, ...], str | None]:

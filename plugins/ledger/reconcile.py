@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 import orjson
@@ -114,7 +114,7 @@ def _read(export: bytes) -> Theirs:
             for name, figure in FIELDS.items():
                 if entry.get(name) not in (None, ""):
                     add(start, end, entry.get("model") or None, figure, int(entry[name]))
-    except (KeyError, TypeError, ValueError, InvalidOperation, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, csv.Error) as error:
         raise ExportError(
             "this is no usage export: start_time, end_time, model, num_model_requests, input_tokens and "
             f"output_tokens are looked for, in JSON or CSV ({type(error).__name__}: {error})"
@@ -126,7 +126,7 @@ def _entries(export: bytes) -> Iterator[Mapping[str, Any]]:
     """One mapping a result, with the start and end of its bucket."""
     text = export.decode("utf-8-sig").lstrip()
     if not text.startswith(("{", "[")):
-        yield from csv.DictReader(io.StringIO(text))
+        yield from csv.DictReader(io.StringIO(text, newline=""))
         return
     pages = orjson.loads(text)
     for page in pages if isinstance(pages, list) else [pages]:

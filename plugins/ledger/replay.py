@@ -26,27 +26,40 @@ def adopt(folder: Path, write: Write) -> int:
     """Write the rows of all journals in this folder whose processes are dead, and remove them; how many rows.
 
     `write` adds rows to the database, and what it raises is raised: the journal stays and is read again. To
-    be killed in the middle does no harm, since a row that is there already stays as it is.
+    be killed in the middle does no harm, since a row that is there already stays as it is. What cannot be
+    read is passed over, and the first `OSError` is raised when all others are done.
     """
     written = 0
+    failure: OSError | None = None
     for journal in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if journal.name.startswith("."):
-            if time.time() - journal.stat().st_mtime > _ABANDONED and not (journal / NAME).exists():
-                shutil.rmtree(journal, ignore_errors=True)
-            continue
-        lock = FolderLock.take(journal)
-        if lock is None:
-            continue
         try:
-            count, unended = _replay(journal, write)
-            written += count
-            if count:
-                fields = {"journal": journal.name, "rows": count, "crashed": unended}
-                log.warning("a journal was left behind, and is in the ledger now", extra={"fields": fields})
-            _remove(journal)
-        finally:
-            lock.release()
+            if journal.name.startswith("."):
+                if time.time() - journal.stat().st_mtime > _ABANDONED and not (journal / NAME).exists():
+                    shutil.rmtree(journal, ignore_errors=True)
+            else:
+                written += _adopt(journal, write)
+        except FileNotFoundError:
+            continue  # another process was quicker
+        except OSError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
     return written
+
+
+def _adopt(journal: Path, write: Write) -> int:
+    lock = FolderLock.take(journal)
+    if lock is None:
+        return 0
+    try:
+        count, unended = _replay(journal, write)
+        if count:
+            fields = {"journal": journal.name, "rows": count, "crashed": unended}
+            log.warning("a journal was left behind, and is in the ledger now", extra={"fields": fields})
+        _remove(journal)
+        return count
+    finally:
+        lock.release()
 
 
 def _replay(journal: Path, write: Write) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from .columns import COSTS, TOKENS
 from .daily import DAY, FAILED, MODEL, UNPRICED
 from .money import dollars
-from .query import FILTERS, Query
+from .query import FILTERS, Query, QueryError
 from .table import DIMENSIONS, daily, rows
 
 COUNTS: Final = ("requests", "failed", "unpriced")
@@ -53,11 +53,19 @@ TOLD: Final = tuple(map(_told, FIGURES))
 """The names of the figures in answers."""
 
 
-def report(connection: Connection, query: Query) -> tuple[list[tuple[Key, Totals]], Totals]:
-    """The groups, by time and then the dearest first, and all of them together. Times are ISO 8601 in UTC."""
+def report(
+    connection: Connection, query: Query, most: int | None = None
+) -> tuple[list[tuple[Key, Totals]], Totals]:
+    """The groups, by time and then the dearest first, and all of them together. Times are ISO 8601 in UTC.
+
+    `most` are the groups that may be put together, about 1 KB each. Raises `QueryError` above it: by what
+    clients make up there may be any number.
+    """
     groups: dict[Key, Totals] = {}
     whole = Totals()
     for key, sums in _groups(connection, query):
+        if len(groups) == most and key not in groups:
+            raise QueryError(f"by: that makes more than {most} groups; ask for less time, or by less")
         groups.setdefault(key, Totals()).add(sums)
         whole.add(sums)
     timed = query.bucket is not None

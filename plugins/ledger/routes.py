@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from .keeper import Keeper
+    from .report import Key, Totals
 
 T = TypeVar("T")
 Restriction = tuple[tuple[str, Any], ...]
@@ -33,6 +34,8 @@ LOOKS: Final = 4
 BETWEEN_LOOKS: Final = 0.15
 THREADS: Final = 2
 """Reads at a time; others wait for their turn."""
+GROUPS: Final = 100_000
+"""Groups that are put together for one answer, of which `limit` are told."""
 _CSV: Final = "text/csv; charset=utf-8; header=present"
 _FORMS: Final = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": _CSV}
 
@@ -60,28 +63,14 @@ class Reading:
         ]
 
     async def _totals(self, whose: Callable[[Request], Restriction], request: Request) -> Response:
-        from .report import TOLD, report
+        from .report import report
 
         form = _form(request, "json", "csv")
         query = _query(request, whose(request))
         await self._keeper.flush(FLUSH)
-        groups, whole = await self._read(lambda connection: report(connection, query))
-        names = ([query.bucket] if query.bucket else []) + [*query.by]
-        shown = groups[: query.limit]
-        if form == "csv":
-            lines = [(*key, *totals.told().values()) for key, totals in shown]
-            return Response(csv_lines([(*names, *TOLD), *lines]), media_type=_CSV)
-        return _json(
-            {
-                "object": "weir.usage",
-                "since": moment(query.since),
-                "until": moment(query.until),
-                "by": names,
-                "data": [{**dict(zip(names, key, strict=True)), **totals.told()} for key, totals in shown],
-                "total": whole.told(),
-                "truncated": len(shown) < len(groups),
-            }
-        )
+        # All of it in the thread: ten thousand groups take a tenth of a second to be told.
+        told = await self._read(lambda connection: _told(query, form, *report(connection, query, GROUPS)))
+        return Response(told, media_type=_FORMS[form])
 
     async def _rows(self, whose: Callable[[Request], Restriction], request: Request) -> "Response | _Stream":
         form = _form(request, "ndjson", "csv")
@@ -108,7 +97,7 @@ class Reading:
     async def _row(self, whose: Callable[[Request], Restriction], request: Request) -> Response:
         from .export import one
 
-        id_, restricted = request.path_params["id"], whose(request)
+        id_, restricted = request.path_params["id"].replace("\0", ""), whose(request)
         await self._keeper.flush(FLUSH)
         for look in range(LOOKS):
             if look:
@@ -133,6 +122,8 @@ class Reading:
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, reading)
+        except QueryError as error:
+            raise _wrong(error) from error
         except Exception as error:
             raise _unreadable("The ledger's database cannot be read now; rows are kept meanwhile.") from error
 
@@ -156,7 +147,7 @@ def _query(request: Request, restricted: Restriction) -> Query:
     try:
         query = read(request.query_params.multi_items(), dt.datetime.now(dt.UTC), ("format",))
     except QueryError as error:
-        raise ClientError(400, "invalid_usage_query", f"{error}.") from error
+        raise _wrong(error) from error
     for column, value in restricted:
         query = query.restricted(column, value)
     return query
@@ -181,6 +172,31 @@ def _answering(route: Callable[[Request], Any]) -> Callable[[Request], Any]:
             return Response(error.body(), error.status, headers)
 
     return answer
+
+
+def _told(query: Query, form: str, groups: "list[tuple[Key, Totals]]", whole: "Totals") -> bytes:
+    """The answer to `GET /usage`."""
+    from .report import TOLD
+
+    names = ([query.bucket] if query.bucket else []) + [*query.by]
+    shown = groups[: query.limit]
+    if form == "csv":
+        return csv_lines([(*names, *TOLD), *((*key, *totals.told().values()) for key, totals in shown)])
+    return orjson.dumps(
+        {
+            "object": "weir.usage",
+            "since": moment(query.since),
+            "until": moment(query.until),
+            "by": names,
+            "data": [{**dict(zip(names, key, strict=True)), **totals.told()} for key, totals in shown],
+            "total": whole.told(),
+            "truncated": len(shown) < len(groups),
+        }
+    )
+
+
+def _wrong(error: QueryError) -> ClientError:
+    return ClientError(400, "invalid_usage_query", f"{error}.")
 
 
 def _unreadable(message: str) -> WeirError:

@@ -123,7 +123,7 @@ def closed(ex: Exchange, end: End, first: bytes) -> bytes:
         (
             (timeline.started_at + finished - received) // 1000,
             None if model is None else model[:TEXT],
-            ex.upstream,
+            attempts[-1].upstream if attempts else None,
             len(attempts),
             response.status or None,
             end.reason,

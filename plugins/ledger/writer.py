@@ -143,6 +143,8 @@ class Writer:
             self._move()
             # After the journal: the open record of a row that was spilled is in it.
             self._move_spilled(spilled)
+            # Before the house, which may fail for itself: the journal must not grow for that.
+            self._drop()
             self._sink.keep_house()
         except Exception as error:  # noqa: BLE001 # drivers raise what they like, and the rows are safe here
             self._failed(error)
@@ -152,7 +154,6 @@ class Writer:
             log.info("the database takes rows again", extra={"fields": {"rows": self.written}})
         self.down = None
         self._pause = EVERY
-        self._drop()
         return True
 
     def _prepare(self) -> None:

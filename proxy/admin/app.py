@@ -1,11 +1,14 @@
 """The management port: health for probes, metrics, what is in flight, the OpenAPI document, and plugins' own.
 
 Health and metrics are open; the rest needs `WEIR_MANAGEMENT_TOKEN`. Without a token a port that can be
-reached from outside serves health and metrics alone.
+reached from outside serves health and metrics alone, and one on loopback who is on this machine: no page in
+its browser, neither by its own name nor by one that was made to lead here (DNS rebinding).
 """
 
 import hashlib
 import hmac
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
 
 import orjson
@@ -71,8 +74,8 @@ class _Management:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         send = sealing(send)
-        if scope["type"] == "http" and scope["path"] not in _OPEN and not self._admits(scope):
-            error = ClientError(401, "invalid_management_token", "This needs the management token.")
+        guarded = scope["type"] == "http" and scope["path"] not in _OPEN
+        if guarded and (error := self._refusal(scope)) is not None:
             headers = {name.decode(): value.decode() for name, value in error.headers()}
             await Response(error.body(), error.status, headers)(scope, receive, send)
             return
@@ -92,6 +95,12 @@ class _Management:
 
         return [*self._own, Route("/openapi.json", openapi), *added]
 
+    def _refusal(self, scope: Any) -> ClientError | None:
+        """Why a request is not let in, if it is not."""
+        if not self._admits(scope):
+            return ClientError(401, "invalid_management_token", "This needs the management token.")
+        return None if self._token is not None or _is_local(scope["headers"]) else _NOT_LOCAL
+
     def _admits(self, scope: Any) -> bool:
         if self._token is None:
             return not self._outside
@@ -100,6 +109,31 @@ class _Management:
             return False
         scheme, _, token = given[0].partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(_digest(token.strip()), self._token)
+
+
+_NOT_LOCAL = ClientError(
+    403,
+    "origin_not_allowed",
+    "Without a management token this is for localhost, by that name, and for no page in a browser.",
+)
+
+
+def _is_local(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether somebody on this machine asks, and no page that its browser shows."""
+    return not any(
+        name == b"origin" or (name == b"host" and not _is_loopback(value)) for name, value in headers
+    )
+
+
+def _is_loopback(host: bytes) -> bool:
+    name = host.decode("latin-1").strip().lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _digest(token: bytes) -> bytes:

@@ -27,6 +27,8 @@ IDLE = 60.0
 """Seconds that a worker may take to begin an answer of a plugin's, and between two pieces of it."""
 BODY = 16 * 1024 * 1024
 """Bytes of a request's body at most, and of an answer that is put together with others."""
+PEER = b"weir-peer"
+"""The header by which a worker hears whose connection it was."""
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Pairs = list[tuple[bytes, bytes]]
@@ -135,8 +137,8 @@ class Front:
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def _inflight(self, headers: Pairs) -> Response:
-        credential = [pair for pair in headers if pair[0] == b"authorization"]
-        answers = await self._all("/inflight", credential)
+        judged = [pair for pair in headers if pair[0] in (b"authorization", b"host", b"origin")]
+        answers = await self._all("/inflight", judged)
         refused = [answer for answer in answers.values() if answer is not None and answer.status != 200]
         if refused:
             return _passed(refused[0])
@@ -197,7 +199,10 @@ class Front:
             target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
             reader, writer = await self._workers.connect(number)
             try:
-                writer.write(_head(scope["method"], target, scope["headers"], body))
+                headers = [pair for pair in scope["headers"] if pair[0] != PEER]
+                if scope.get("client"):
+                    headers.append((PEER, scope["client"][0].encode()))
+                writer.write(_head(scope["method"], target, headers, body))
                 async with asyncio.timeout(IDLE):
                     await writer.drain()
                     status, pairs = await _read_head(reader)
@@ -218,6 +223,19 @@ class Front:
                 raise  # the server breaks the connection off: what came is not whole
             failure = error if isinstance(error, WeirError) else _unavailable()
             await _passed(_told(failure))(scope, receive, sealing(send))
+
+
+def with_peer(app: Any) -> Any:
+    """A worker's ASGI app, which sees who asked the parent; for connections from there only."""
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            told = [value for name, value in scope["headers"] if name == PEER]
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != PEER]
+            scope["client"] = (told[0].decode(), 0) if told else None
+        await app(scope, receive, send)
+
+    return asked
 
 
 class _Left(Exception):

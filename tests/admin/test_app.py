@@ -221,6 +221,56 @@ async def test_without_one_loopback_has_everything() -> None:
     await made.stop()
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"localhost",
+        b"localhost:3007",
+        b"LOCALHOST",
+        b"weir.localhost:80",
+        b"127.0.0.1:3007",
+        b"127.9.9.9",
+        b"[::1]:1",
+    ],
+)
+async def test_without_one_it_answers_to_the_names_of_this_machine(host: bytes) -> None:
+    made = app(Keys(), address=INSIDE)
+    await made.start()
+    assert (await ask(management(made), "GET", "/keys", (b"host", host))).status == 200
+    await made.stop()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"host", b"evil.example:3007"),
+        (b"host", b"localhost.evil.example"),
+        (b"host", b"127.0.0.1.evil.example"),
+        (b"host", b"192.0.2.1"),
+        (b"host", b""),
+        (b"host", b"[::1"[:1]),
+        (b"origin", b"https://evil.example"),
+        (b"origin", b"null"),
+    ],
+)
+async def test_without_one_it_is_for_no_page_in_a_browser(header: tuple[bytes, bytes]) -> None:
+    """A page of a name that was made to lead here reads what it gets: only the name tells that it is one."""
+    plugin = Keys()
+    made = app(plugin, address=INSIDE)
+    await made.start()
+    port = management(made)
+    for path in ("/keys", "/inflight", "/openapi.json", "/nothing"):
+        answered = await ask(port, "GET", path, header)
+        assert (answered.status, orjson.loads(answered.body)["error"]["code"]) == (403, "origin_not_allowed")
+    assert (await ask(port, "GET", "/healthz", header)).status == 200
+    assert plugin.calls == []
+    await made.stop()
+    made = app(plugin, address=INSIDE, token=TOKEN)
+    await made.start()
+    assert (await ask(management(made), "GET", "/keys", header, bearer(TOKEN))).status == 200
+    await made.stop()
+
+
 async def test_other_methods_are_guarded_too() -> None:
     plugin = Keys()
     made = app(plugin, token=TOKEN)

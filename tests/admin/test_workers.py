@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxy.admin import workers as module
-from proxy.admin.workers import Front
+from proxy.admin.workers import PEER, Front
 from proxy.api import Plugin, Server
 from proxy.core.app import App
 from proxy.core.chain import Chain
@@ -45,7 +45,15 @@ class Routes(Plugin):
         async def forbidden(_: Request) -> Response:
             return JSONResponse({"no": 1}, 403)
 
-        return [Route("/echo", echo, methods=["PUT", "POST"]), Route("/no", forbidden)]
+        async def who(request: Request) -> Response:
+            seen = [value for name, value in request.headers.items() if name == PEER.decode()]
+            return JSONResponse([request.client and request.client.host, *seen])
+
+        return [
+            Route("/echo", echo, methods=["PUT", "POST"]),
+            Route("/no", forbidden),
+            Route("/who", who),
+        ]
 
 
 class Real:
@@ -249,6 +257,27 @@ async def test_the_token_is_asked_for(fakes: Fakes) -> None:
         assert (await loaded(front, "/inflight", BEARER))[1]["total"] == 0
         assert (await ask(front, "GET", "/no", BEARER)).status == 403
         assert (await ask(front, "GET", "/metrics")).status == 200
+
+
+@pytest.mark.parametrize("header", [(b"host", b"evil.example"), (b"origin", b"https://evil.example")])
+async def test_without_a_token_it_is_for_no_page_in_a_browser(
+    fakes: Fakes, header: tuple[bytes, bytes]
+) -> None:
+    async with AsyncExitStack() as stack:
+        await two(fakes, stack)
+        front = Front(fakes)
+        for path in ("/inflight", "/echo", "/openapi.json"):
+            status, told = await loaded(front, path, header)
+            assert (status, told["error"]["code"]) == (403, "origin_not_allowed")
+        assert (await ask(front, "GET", "/metrics", header)).status == 200
+
+
+async def test_a_worker_sees_who_asks(fakes: Fakes) -> None:
+    """The audit log names them; nobody can say to be somebody else."""
+    async with AsyncExitStack() as stack:
+        await two(fakes, stack)
+        for made_up in ([], [(PEER, b"203.0.113.9")]):
+            assert await loaded(Front(fakes), "/who", *made_up) == (200, ["192.0.2.1"])
 
 
 async def test_what_is_in_flight_is_put_together_oldest_first(

@@ -35,7 +35,7 @@ async def ask(
 ) -> Answered:
     """One request to an ASGI app."""
     found = Answered()
-    pairs = [(b"host", b"weir.test"), *headers]
+    pairs = [*([] if any(name == b"host" for name, _ in headers) else [(b"host", b"localhost")]), *headers]
     if body is not None:
         pairs.append((b"content-length", b"%d" % len(body)))
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": body or b"", "more_body": False}]

@@ -121,7 +121,8 @@ def made(settings: Settings, chain: Chain, prices: Prices) -> App:
 async def reload(app: App, origin: Origin) -> Changed | None:
     """Load the configuration anew. Whatever is wrong with it is logged, and the running one stays: None."""
     try:
-        changed = origin.changed(app.settings)
+        # In a thread: YAML is slow to read, and what a plugin is made of may have to be imported.
+        changed = await asyncio.to_thread(origin.changed, app.settings)
         prices = await asyncio.to_thread(pricing.load, changed.settings.pricing)
         await app.reload(changed.settings, changed.chain, prices)
     except ConfigError as error:

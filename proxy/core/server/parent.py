@@ -51,6 +51,8 @@ class Slot:
         self.restarts = 0
         self.failure: list[str] = []
         self.reloaded: asyncio.Future[bool] | None = None
+        self.reloads = 0
+        """How many reloads there had been when it was forked, or when it was last told to reload."""
 
 
 def pause(row: int) -> float:
@@ -82,6 +84,7 @@ class Parent:
         self._changed = asyncio.Event()  # what became of a worker
         self._checked: asyncio.Future[Message] | None = None
         self._reloading: asyncio.Task[None] | None = None
+        self._reloads = 0
         self._forks = True  # whether there still is somebody who can
         self._all_started = False
         self._front = Front(self)
@@ -225,6 +228,7 @@ class Parent:
         with theirs:
             self._fork_server.send({"do": "fork", "worker": slot.number}, theirs)
         slot.channel, slot.pid, slot.started, slot.failure = channel, 0, False, []
+        slot.reloads = self._reloads
         slot.since = self._loop.time()
         channel.listen(lambda message, _: self._said(slot, message), lambda: self._gone(slot, channel))
 
@@ -236,6 +240,7 @@ class Parent:
         match message["did"]:
             case "start":
                 slot.started = True
+                self._catch_up(slot)
                 if self._all_started:
                     log.info("worker started", extra={"fields": {"of_worker": slot.number}})
             case "fail":
@@ -328,6 +333,7 @@ class Parent:
             tell(checked["problems"])
             return
         slots = [slot for slot in self._slots.values() if slot.started and slot.channel is not None]
+        told = [slot.channel for slot in slots]
         for slot in slots:
             slot.reloaded = self._loop.create_future()
             assert slot.channel is not None  # noqa: S101 # selected above
@@ -338,6 +344,12 @@ class Parent:
         failed = [slot.number for slot in slots if slot.reloaded is None or not _well(slot.reloaded)]
         if len(failed) < len(slots) or not slots:
             self._fork_server.send({"do": "keep"})  # for those that are started from now on
+            self._reloads += 1
+            for slot in self._slots.values():
+                if slot in slots and slot.channel in told:
+                    slot.reloads = self._reloads
+                elif slot.started:
+                    self._catch_up(slot)
             self._patience = checked["patience"]
             self._files = [Path(file) for file in checked["files"]]
             log.info("configuration reloaded", extra={"fields": {"plugins": ",".join(checked["plugins"])}})
@@ -346,6 +358,12 @@ class Parent:
         if failed:
             # What went wrong the worker has said itself.
             log.error("configuration not reloaded", extra={"fields": {"of_workers": failed}})
+
+    def _catch_up(self, slot: Slot) -> None:
+        """One that was forked before a reload and started after it has the old configuration."""
+        if slot.reloads < self._reloads and slot.channel is not None:
+            slot.reloads = self._reloads
+            slot.channel.send({"do": "reload"})
 
 
 def _well(reloaded: "asyncio.Future[bool]") -> bool:

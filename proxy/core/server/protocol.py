@@ -15,7 +15,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -429,6 +429,7 @@ class Cycle:
         "_remaining",
         "_scope",
         "_size",
+        "_trailers",
         "_waiter",
         "complete",
         "disconnected",
@@ -463,6 +464,7 @@ class Cycle:
         self._waiter: asyncio.Future[None] | None = None
         self._head: bytes | None = None
         self._chunked = False
+        self._trailers = False
         self._remaining: int | None = None
         self._gone: Callable[[str], None] | None = None
         self._left = "client_closed"
@@ -624,13 +626,22 @@ class Cycle:
         if not self.started:
             if message["type"] != "http.response.start":
                 raise RuntimeError(f"expected http.response.start, got {message['type']}")
-            self._start(message["status"], message.get("headers", ()), "weir.body_follows" in message)
+            follows = "weir.body_follows" in message
+            trailers = message.get("weir.trailers", ())
+            if trailers:
+                _check_lines(trailers)
+            self._start(message["status"], message.get("headers", ()), follows, trailers)
         elif self.complete:
             raise RuntimeError("the response is complete")
         else:
-            self._write(message.get("body", b""), message.get("more_body", False))
+            more = message.get("more_body", False)
+            if self._trailers and not more:
+                self._write(message.get("body", b""), True)
+                self._write_trailers(message.get("weir.trailers", ()))
+            else:
+                self._write(message.get("body", b""), more)
 
-    def _start(self, status: int, headers: Any, body_follows: bool) -> None:
+    def _start(self, status: int, headers: Any, body_follows: bool, trailers: Sequence[bytes] = ()) -> None:
         self.started = True
         framed = False
         close = False
@@ -657,6 +668,9 @@ class Cycle:
             else:
                 self._chunked = True
                 fields.append(b"transfer-encoding: chunked")
+                if trailers:
+                    self._trailers = True
+                    fields.append(b"trailer: " + b", ".join(trailers))
         if self._more and (status == 408 or not self._little_is_missing()):
             self.keep_alive = False  # the rest of the upload is not waited for
         if close:
@@ -716,15 +730,31 @@ class Cycle:
         if body:
             transport.write(body)
         if not more:
-            self.complete = True
-            self._wake()
-            self._protocol.done(self)
+            self._complete()
+
+    def _write_trailers(self, trailers: Sequence[tuple[bytes, bytes]]) -> None:
+        """The last chunk, with the fields after it."""
+        fields = list(map(b": ".join, trailers))
+        _check_lines(fields)
+        self._protocol.transport.write(b"\r\n".join((b"0", *fields, b"", b"")))
+        self._complete()
+
+    def _complete(self) -> None:
+        self.complete = True
+        self._wake()
+        self._protocol.done(self)
 
 
 def bound(limits: HttpLimits, deadlines: Deadlines) -> type[HttpProtocol]:
     """The protocol class with its limits, as uvicorn's `Config(http=...)` wants it."""
     own = {"limits": limits, "deadlines": deadlines, "buffer": memoryview(bytearray(BUFFER))}
     return type("HttpProtocol", (HttpProtocol,), own)
+
+
+def _check_lines(trailers: Sequence[bytes]) -> None:
+    text = b"".join(trailers)
+    if text.find(b"\n") >= 0 or text.find(b"\r") >= 0 or text.find(b"\0") >= 0:
+        raise RuntimeError("a trailer holds a CR, LF or NUL")
 
 
 def _headers_too_large() -> ClientError:

@@ -125,6 +125,7 @@ class Weir:
         self._accepting: Accepting | None = None
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
+        self._told_by: set[bool] = set()
         self._signal = 0
         self._announced = True
         self._reload: Callable[[], Awaitable[None]] | None = None
@@ -133,10 +134,14 @@ class Weir:
     def stop(self, number: int = 0, *, announced: bool = True) -> None:
         """Begin to shut down; called again, at once.
 
-        Without `announced` the data port closes at once: there is nobody who could see that we are unready.
+        One signal and one call are no second time: a service manager sends SIGTERM to a parent, which tells
+        us, and to us as well. Without `announced` the data port closes at once: there is nobody who could see
+        that we are unready.
         """
-        if self._stop.is_set():
+        by_signal = number > 0
+        if by_signal in self._told_by:
             self._force.set()
+        self._told_by.add(by_signal)
         self._announced = announced
         self._signal = self._signal or number
         self._stop.set()

@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 from proxy.admin.app import management
+from proxy.admin.workers import with_peer
 from proxy.core import log as logs
 from proxy.core.app import App
 from proxy.core.config import ConfigError
@@ -105,7 +106,7 @@ class Door:
     """Serves the management port's requests on connections that the parent hands over."""
 
     def __init__(self, app: App) -> None:
-        self._server = listener(management(app), bound(app.settings.limits_http, app.deadlines))
+        self._server = listener(with_peer(management(app)), bound(app.settings.limits_http, app.deadlines))
         self._server.config.load()
         self._opening: set[asyncio.Task[Any]] = set()
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import SecretStr
@@ -26,6 +27,15 @@ class Needs(Plugin):
 class Fails(Plugin):
     async def start(self, server: Server) -> None:
         raise OSError("the database does not answer")
+
+
+class Slow(Plugin):
+    """Is made slowly, and says where."""
+
+    made_in: ClassVar[list[bool]] = []
+
+    def __init__(self) -> None:
+        self.made_in.append(threading.current_thread() is threading.main_thread())
 
 
 def settings(**more: Any) -> Settings:
@@ -110,6 +120,17 @@ async def test_a_reload_serves_by_the_new(caplog: pytest.LogCaptureFixture) -> N
         ("needs a restart", {"setting": "workers"}),
     ]
     await app.stop()
+
+
+async def test_a_reload_makes_plugins_off_the_loop() -> None:
+    running, new = settings(plugins=[]), settings(plugins=[PluginSettings(use=f"{HERE}:Slow")])
+    app = made(running, origin().chain(running), default())
+    await app.start()
+    assert await reload(app, origin(lambda: new)) is not None
+    await app.stop()
+    from tests.core.server.test_origin import Slow as Made  # as it is loaded by name
+
+    assert Made.made_in == [False]
 
 
 async def test_a_reload_that_fails_is_told_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -245,6 +245,34 @@ async def test_a_good_one_is_kept_if_somebody_runs_by_it(well: list[bool], kept:
         await run.end()
 
 
+async def test_who_starts_while_others_reload_is_told_too() -> None:
+    """It was forked with the configuration before: a key that was taken out would be good there still."""
+    async with running() as run:
+        await run.start()
+        first = run.forks.workers[1]
+        run.forks.ends(first, 1)
+        await until(lambda: run.forks.workers[1] is not first)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: run.forks.told("check"))
+        run.forks.channel.send({"did": "check", "plugins": [], "stays": [], "patience": 1.0, "files": []})
+        await until(lambda: run.forks.workers[2].said("reload"))
+        run.forks.workers[2].channel.send({"did": "reload", "well": True})
+        await until(lambda: run.forks.told("keep"))
+        again = run.forks.workers[1]
+        assert not again.said("reload")  # it could not yet
+        again.channel.send({"did": "start"})
+        await until(lambda: again.said("reload"))
+        # From now on the new one is what a worker begins with.
+        run.forks.ends(again, 1)
+        await until(lambda: run.forks.workers[1] is not again)
+        run.forks.workers[1].channel.send({"did": "start"})
+        await asyncio.sleep(0.1)
+        assert not run.forks.workers[1].said("reload")
+        assert sum(message["do"] == "reload" for message in run.forks.workers[2].heard) == 1
+        run.parent.stop()
+        await run.end()
+
+
 async def test_without_its_fork_server_it_drains_and_says_so() -> None:
     async with running() as run:
         await run.start()

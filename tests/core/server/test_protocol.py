@@ -1034,3 +1034,70 @@ async def test_a_large_piece_is_not_copied_to_be_joined() -> None:
     found = await writes(streams(large))
     assert large in found
     assert b"".join(found).endswith(b"\r\n0\r\n\r\n")
+
+
+# -- trailers ----------------------------------------------------------------------------------------------
+
+
+def trails(
+    *trailers: tuple[bytes, bytes],
+    names: Iterable[bytes] = (b"x-a", b"x-b"),
+    last: bytes = b"",
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    status: int = 200,
+) -> App:
+    """An app that announces trailers and sends them after its body."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        head = {"type": "http.response.start", "status": status, "headers": list(headers)}
+        await send({**head, "weir.trailers": list(names)})
+        await body(send, b"one")
+        await send({"type": "http.response.body", "body": last, "weir.trailers": list(trailers)})
+
+    return app
+
+
+@pytest.mark.parametrize("last", [b"", b"two", bytes(100_000)])
+async def test_trailers_come_after_the_last_chunk(last: bytes) -> None:
+    app = trails((b"x-a", b"1"), (b"x-b", b"two words"), last=last)
+    async with serving(app) as served, served.client() as client:
+        for _ in range(2):
+            answer = await client.ask(get("/"))
+            assert (answer.body, answer.ended) == (b"one" + last, "chunked")
+            assert answer.get("trailer") == b"x-a, x-b"
+            assert answer.raw.endswith(b"\r\n0\r\nx-a: 1\r\nx-b: two words\r\n\r\n")
+
+
+async def test_trailers_may_be_none_in_the_end() -> None:
+    async with serving(trails()) as served, served.client() as client:
+        answer = await client.ask(get("/"))
+        assert answer.raw.endswith(b"\r\none\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("request_", "app"),
+    [
+        (get("/").replace(b"HTTP/1.1", b"HTTP/1.0"), trails((b"x-a", b"1"))),
+        (get("/"), trails((b"x-a", b"1"), headers=[(b"content-length", b"3")])),
+        (get("/"), trails((b"x-a", b"1"), names=())),
+    ],
+    ids=["old", "sized", "not announced"],
+)
+async def test_a_body_that_cannot_have_trailers_has_none(request_: bytes, app: App) -> None:
+    async with serving(app) as served, served.client() as client:
+        answer = await client.ask(request_)
+        assert answer.body == b"one"
+        assert answer.get("trailer") is None
+        assert b"x-a" not in answer.raw
+
+
+@pytest.mark.parametrize("bad", [b"1\r\nset-cookie: a=b", b"1\n", b"\0", b"1\r"])
+async def test_a_trailer_brings_no_line_of_its_own(bad: bytes) -> None:
+    async with serving(trails((b"x-a", bad))) as served, served.client() as client:
+        answer = await client.ask(get("/"))
+        assert answer.ended not in ("chunked", "length")
+        assert bad not in answer.raw
+    async with serving(trails((b"x-a", b"1"), names=[b"x-a" + bad])) as served, served.client() as client:
+        answer = await client.ask(get("/"))
+        assert answer.status == 500
+        assert bad not in answer.raw

@@ -1,6 +1,8 @@
 """A worker in this process, with the test as its parent."""
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -116,6 +118,34 @@ async def test_while_it_drains_it_still_says_how_it_is(up: Up) -> None:
         assert await asyncio.wait_for(parent.task, 5) == 0
 
 
+@pytest.mark.parametrize("first", ["signal", "parent"])
+async def test_a_signal_to_all_processes_does_not_cut_the_drain_short(up: Up, first: str) -> None:
+    """A service manager stops a whole group: SIGTERM comes to the parent, which tells it, and to it."""
+    async with worker(settings(up)) as parent, RawClient(parent.port) as client:
+        await parent.hears({"did": "start"})
+        await client.send(chat(stream=True))
+        await client.read_events(1)
+        for source in ("signal", "parent") if first == "signal" else ("parent", "signal"):
+            if source == "signal":
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                parent.channel.send({"do": "stop"})
+            await asyncio.sleep(0.1)
+        up.go.set()
+        assert (await client.response()).ended == "chunked"
+        assert await asyncio.wait_for(parent.task, 5) == 0
+
+
+async def test_told_twice_it_ends_at_once(up: Up) -> None:
+    async with worker(settings(up)) as parent, RawClient(parent.port) as client:
+        await parent.hears({"did": "start"})
+        await client.send(chat(stream=True))
+        await client.read_events(1)
+        parent.channel.send({"do": "stop"})
+        parent.channel.send({"do": "stop"})
+        assert await asyncio.wait_for(parent.task, 5) == 0
+
+
 @pytest.mark.parametrize(
     ("plugin", "heard"),
     [
@@ -161,8 +191,6 @@ async def test_without_its_parent_it_drains_and_does_not_wait_for_anybody_to_see
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """It takes SIGTERM for itself: give it back."""
-    import signal
-
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

@@ -148,6 +148,11 @@ async def test_what_is_not_there(http: httpx2.AsyncClient, store: Store) -> None
         refused(await http.post(f"/keys/{id}/rotate", json=body), 400, "invalid_key_request")
 
 
+@pytest.mark.parametrize("path", ["/keys/key%00", "/keys?user=a%00", "/keys/audit?key=%00"])
+async def test_a_nul_is_no_failure_of_the_database(http: httpx2.AsyncClient, path: str) -> None:
+    assert "NUL" in refused(await http.get(path), 400, "invalid_key_request")
+
+
 async def test_a_database_that_fails_is_told_and_its_words_are_not() -> None:
     def fails() -> Store:
         raise OperationalError("SELECT secret", {}, Exception("password=secret"))

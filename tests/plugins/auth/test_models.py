@@ -81,6 +81,7 @@ async def test_who_names_no_model_is_refused(body: bytes) -> None:
         b'{"model":"gpt-4o","models":["gpt-4o","gpt-4"]}',
         b'{"model":"gpt-4o","models":"gpt-4"}',
         b'{"models":["gpt-4"]}',
+        '{"model":"gpt-4o","model\u017f":["gpt-4"]}'.encode(),  # an s, for who folds cases (Go does)
         b'{"models":["gpt-4o"],"models":["gpt-4o"]}',
         b'{"model":"gpt-4","a":"' + b"x" * 100_000 + b'","model":"gpt-4o"}',
     ],
@@ -111,12 +112,51 @@ async def test_what_is_no_json_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "declared",
-    ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/plain", "audio/wav"],
+    [
+        "multipart/form-data; boundary=x",
+        "multipart/form-data; boundary=json",
+        "application/x-www-form-urlencoded",
+        "application/x-www-form-urlencoded; charset=json",
+        "application/x-www-form-urlencoded, application/json",
+        "text/plain",
+        "audio/wav",
+        "",
+    ],
 )
 async def test_forms_and_uploads_are_refused_unread(declared: str) -> None:
     refused(await asked({"model": "gpt-4o"}, ("content-type", declared)))
     both = [("content-type", "application/json"), ("content-type", declared)]
     refused(await asked({"model": "gpt-4o"}, *both))
+
+
+@pytest.mark.parametrize(
+    "declared", ["application/json", "Application/JSON; charset=utf-8", "application/a.b+json"]
+)
+async def test_json_by_any_of_its_names_is_read(declared: str) -> None:
+    assert (await asked({"model": "gpt-4o"}, ("content-type", declared))).status == 200
+    refused(await asked({"model": "gpt-4"}, ("content-type", declared)))
+
+
+@pytest.mark.parametrize(
+    ("query", "passes"),
+    [
+        ("model=gpt-4", False),
+        ("a=1&mo%64el=gpt-4", False),
+        ("Model=gpt-4", False),
+        ("model=", False),
+        ("model=gpt-4o&models=gpt-4", False),
+        ("model=gpt-4o", True),
+        ("my_model=gpt-4&api-version=1", True),
+    ],
+)
+async def test_what_the_query_names_has_to_match_too(query: str, passes: bool) -> None:
+    """Some gateways take it for the model, before the body's."""
+    sent = Sent("POST", "/v1/chat/completions", query=query, headers=[AUTHORIZED], pieces=[b'{"model":"o9"}'])
+    played = await play([auth("gpt-4o*", "o9")], sent)
+    if passes:
+        assert played.status == 200
+    else:
+        refused(played)
 
 
 @pytest.mark.parametrize("path", ["/v1/anything", "/v1/rerank", "/v1/batches", "/v1/threads/t/runs"])
@@ -151,6 +191,11 @@ async def test_what_makes_no_model_work_passes(method: str) -> None:
         ("/openai/deployments//gpt-4/chat/completions", {"model": "gpt-4o"}, False),
         ("/openai/%64eployments/gpt%2D4/chat/completions", {"model": "gpt-4o"}, False),
         ("/openai/deployments/", {"model": "gpt-4o"}, False),
+        ("/v1/engines/gpt-4/completions", {"model": "gpt-4o"}, False),
+        ("/v1/engines/gpt-4o/completions", {}, True),
+        ("/v1beta/models/gpt-4:generateContent", {"model": "gpt-4o"}, False),
+        ("/v1beta/models/gpt-4%3AgenerateContent", {"model": "gpt-4o"}, False),
+        ("/v1beta/models/gpt-4o:generateContent", {}, True),
     ],
 )
 async def test_azures_path_names_a_model_too(path: str, body: Any, passes: bool) -> None:

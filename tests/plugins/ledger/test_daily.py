@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import func, select
 
 from plugins.ledger.daily import CHUNK, cut, delete_before, not_rolled_up, roll_up
+from plugins.ledger.money import MOST
 from plugins.ledger.table import daily, insert, rows
 from proxy.api.database import Database
 
@@ -95,3 +96,25 @@ def test_rows_are_deleted_a_few_at_a_time_and_no_others(database: Database) -> N
     assert deleted == [CHUNK, 3, 0]
     with database.read() as connection:
         assert connection.execute(select(func.count()).select_from(rows)).scalar() == 1
+
+
+def test_a_sum_that_no_column_holds_ends_at_the_most_there_can_be(database: Database) -> None:
+    """The bounds of a cost go by what a client asks for, and anybody can ask for too much."""
+    put(database, *(a_row(id_, cost_high_pico=MOST) for id_ in ("a", "b", "c")))
+    put(database, *(a_row(id_, user="bob", cost_high_pico=MOST // 3) for id_ in ("d", "e")))
+    with database.begin() as connection:
+        roll_up(connection, TODAY)
+    found = rolled(database, "user", "requests", "cost_pico", "cost_high_pico")
+    assert found == [("alice", 3, 10_500_000_000, MOST), ("bob", 2, 7_000_000_000, MOST // 3 * 2)]
+
+
+def test_what_is_deleted_goes_in_the_order_of_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a report that is made meanwhile finds all rows of a day, or none but its roll-up."""
+    monkeypatch.setattr("plugins.ledger.daily.CHUNK", 2)
+    put(database, *(a_row(str(9 - at), started_at=NOON + at) for at in (3, 0, 2, 1)))
+    with database.begin() as connection:
+        assert delete_before(connection, NOON + 9) == 2
+    with database.read() as connection:
+        assert sorted(connection.execute(select(rows.c.started_at)).scalars()) == [NOON + 2, NOON + 3]

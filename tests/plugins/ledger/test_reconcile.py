@@ -95,6 +95,11 @@ def test_csv_is_read_too_with_or_without_a_mark(filled: Database) -> None:
         (b"\xff\xfe", "no usage export"),
         (b'{"data": []}', "no usage in this file"),
         (b"start_time,end_time,model,input_tokens\nx,y,z,1\n", "no usage export"),
+        (b"start_time,end_time\n" + b"1" * 200_000 + b",2\n", "no usage export"),
+        (
+            b'{"data": [{"start_time": 1, "end_time": 2, "results": [{"amount": {"value": "Infinity"}}]}]}',
+            "no usage",
+        ),
     ],
 )
 def test_what_is_no_export_is_told(filled: Database, export: bytes, says: str) -> None:

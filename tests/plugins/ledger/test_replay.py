@@ -141,3 +141,13 @@ def test_the_folder_is_ours_until_all_but_the_lock_is_gone(tmp_path: Path, monke
 
 def test_both_kinds_of_records_begin_with_the_id() -> None:
     assert identity(a_first("abc")) == identity(a_payload("abc")) == b"abc"
+
+
+def test_one_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> None:
+    (tmp_path / "0-odd").write_text("no folder")
+    left(tmp_path, record(CLOSED, a_payload("a")))
+    sink = Memory()
+    with pytest.raises(NotADirectoryError):
+        adopt(tmp_path, sink.write)
+    assert set(sink.rows) == {"a"}
+    assert [path.name for path in tmp_path.iterdir()] == ["0-odd"]

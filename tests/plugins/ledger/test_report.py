@@ -153,5 +153,18 @@ def test_months_that_were_deleted_are_told_by_their_roll_ups(database: Database)
     assert asked(database, ("by", "team,month")) == before
 
 
+def test_who_has_no_key_is_told_by_roll_ups_too(database: Database) -> None:
+    old = NOON - 40 * DAY
+    put(database, a_row("a", started_at=old, key_id=None), a_row("b", started_at=old))
+    with database.begin() as connection:
+        roll_up(connection, TODAY - 40)
+        connection.execute(rows.delete())
+    query = Query(0, NOON)
+    for key_id in (None, "key-a"):
+        with database.read() as connection:
+            _, whole = report(connection, query.restricted("key_id", key_id))
+        assert whole.told()["requests"] == 1
+
+
 def test_every_figure_is_told() -> None:
     assert len(TOLD) == len(FIGURES) == len(set(TOLD))

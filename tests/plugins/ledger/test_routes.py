@@ -2,6 +2,7 @@ import asyncio
 import csv
 import datetime as dt
 import io
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -15,6 +16,7 @@ from starlette.applications import Starlette
 
 from plugins.ledger import Ledger, export
 from plugins.ledger.columns import TOKENS
+from plugins.ledger.report import Totals
 from plugins.ledger.table import insert
 from plugins.ledger.told import NAMES
 from proxy.api import IDENTITY, Identity
@@ -97,6 +99,38 @@ async def test_more_groups_than_wanted_are_cut_and_the_sum_is_of_all(ledger: Led
     assert (told["truncated"], told["total"]["requests"]) == (True, 3)
 
 
+async def test_groups_that_clients_make_up_have_a_bound(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.ledger.routes.GROUPS", 2)
+    put(ledger, *ROWS)
+    answer = await ask(ledger, "/usage?by=user")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_usage_query")
+    assert "more than 2 groups" in answer.json()["error"]["message"]
+    assert (await ask(ledger, "/usage?by=user&user=bob&user=carol")).status_code == 200
+
+
+async def test_a_year_that_ends_later_elsewhere_is_no_mistake(ledger: Ledger) -> None:
+    put(ledger, *ROWS)
+    answer = await ask(ledger, "/usage?until=9999-12-31T23:59-12:00")
+    assert (answer.status_code, answer.json()["total"]["requests"]) == (200, 3)
+
+
+async def test_many_groups_are_told_off_the_loop(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = set()
+    told = Totals.told
+
+    def noted(totals: Totals) -> dict[str, Any]:
+        threads.add(threading.current_thread() is threading.main_thread())
+        return told(totals)
+
+    monkeypatch.setattr(Totals, "told", noted)
+    put(ledger, *ROWS)
+    for path in ("/usage?by=user", "/usage?by=user&format=csv"):
+        assert (await ask(ledger, path)).status_code == 200
+    assert threads == {False}
+
+
 @pytest.mark.parametrize("how", ["format", "accept"])
 async def test_totals_as_csv(ledger: Ledger, how: str) -> None:
     put(ledger, *ROWS)
@@ -134,6 +168,23 @@ async def test_on_the_data_port_everybody_sees_their_own_rows_alone(
         assert answer.status_code == (200 if id_ == own else 404)
     lines = (await ask(ledger, "/usage/rows", who)).text.splitlines()
     assert [orjson.loads(line)["id"] for line in lines] == [own]
+
+
+@pytest.mark.parametrize(("who", "own"), [(ALICE, "a"), (CAROL, "c")])
+async def test_rows_of_the_same_user_by_another_key_are_anothers(
+    ledger: Ledger, who: Identity, own: str
+) -> None:
+    """A key is what was handed out; whoever has none is not who has one, though the name is the same."""
+    put(ledger, *ROWS)
+    put(
+        ledger,
+        *(a_row(f"x-{user}", started_at=NOW, key_id="key-x", user=user) for user in ("alice", "carol")),
+    )
+    lines = (await ask(ledger, "/usage/rows", who)).text.splitlines()
+    assert [orjson.loads(line)["id"] for line in lines] == [own]
+    assert (await ask(ledger, "/usage", who)).json()["total"]["requests"] == 1
+    for id_ in ("x-alice", "x-carol"):
+        assert (await ask(ledger, f"/usage/{id_}", who)).status_code == 404
 
 
 async def test_the_row_of_a_request_is_told_whole(ledger: Ledger) -> None:

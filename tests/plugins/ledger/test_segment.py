@@ -87,3 +87,14 @@ def test_what_was_written_in_part_is_written_over(tmp_path: Path, monkeypatch: p
     assert segment.write(b"abc")
     assert segment.read(0, 4) == b"abc\0"
     segment.close()
+
+
+def test_where_the_system_has_no_call_for_it_it_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")  # macOS
+    segment = Segment(tmp_path / "1.log")
+    assert segment.write(b"abc")
+    assert segment.read(0, 3) == b"abc"
+    assert (tmp_path / "1.log").stat().st_size == SIZE
+    segment.remove()

@@ -274,3 +274,18 @@ def test_who_waits_at_the_stop_is_told(stand: Stand) -> None:
     waits = [stand.writer.flush() for _ in range(3)]
     assert stand.writer.stop(10)
     assert [one.result(1) for one in waits] == [False] * 3
+
+
+def test_what_goes_wrong_in_the_house_lets_no_journal_grow(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise RuntimeError("integer overflow")
+
+    monkeypatch.setattr(stand.sink, "keep_house", fails)
+    stand.end("a")
+    assert stand.journal._advance()
+    stand.end("b")
+    stand.writer.start()
+    until(lambda: set(stand.sink.rows) == {"a", "b"} and len(stand.journal.segments) == 1)
+    assert stand.writer.down == "RuntimeError"
