@@ -16,6 +16,8 @@ ENDPOINTS: Final = frozenset(("chat/completions", "completions"))
 INLINE: Final = 64 * 1024
 """Bytes of a body that is edited at once; one that is larger may have been made to be slow."""
 
+_VERSION = re.compile("(?:^|&)api-version=([0-9]{4}-[0-9]{2})", re.ASCII)
+_SINCE: Final = "2024-09"
 _OPTIONS = "stream_options"
 _USAGE = "include_usage"
 
@@ -38,6 +40,13 @@ def wants(data: dict[str, Any]) -> bool:
         return True
     # What is neither true nor false is for the upstream to refuse, or to make sense of.
     return isinstance(options, dict) and (options.get(_USAGE) is None or options[_USAGE] is False)
+
+
+def azure_tells(query: str, data: dict[str, Any]) -> bool:
+    """Whether Azure's older API can be asked: by its version, and not about a customer's own data. Else it
+    answers with 400."""
+    version = _VERSION.search(query)
+    return version is not None and version[1] >= _SINCE and "data_sources" not in data
 
 
 def ask(body: bytes, data: dict[str, Any]) -> bytes:
@@ -63,8 +72,8 @@ def find_usage(raw: bytes) -> int:
 def is_plain_null(raw: bytes, at: int) -> bool:
     """Whether an event is OpenAI's own chunk without a usage.
 
-    It is one line, and the `"usage"` at `at` is null, and a member of the object that the line is, since nothing
-    but texts are behind it.
+    It is one line, and the `"usage"` at `at` is null, and a member of the object that the line is, since only
+    texts are behind it.
     """
     return (
         raw[at - 1 : at + _AFTER] == _ADDED

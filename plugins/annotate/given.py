@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from proxy.api import ESTIMATE, Estimate, Exchange
 from proxy.pricing import tokens
+from proxy.pricing.endpoints import operation
 from proxy.pricing.prompt import ENDPOINTS, Prompt, quick, read
 from proxy.pricing.values import Model
 from proxy.pricing.vocabulary import VocabularyError
@@ -37,7 +38,7 @@ async def given(
 
     `body` is the request's JSON, empty if it has none, and `raw` its bytes.
     """
-    endpoint = ex.request.endpoint
+    endpoint, _ = operation(ex.request.endpoint)
     estimate = ex.get(ESTIMATE)
     if estimate is None:
         estimate = await _estimate(endpoint, body, raw, known, counting)
@@ -79,7 +80,7 @@ def uses_tools(body: dict[str, Any]) -> bool:
 
 
 def _has_media(raw: bytes) -> bool:
-    return len(raw) > SEARCHED or any(name in raw for name in _MEDIA)
+    return len(raw) > SEARCHED or any(raw.find(name) >= 0 for name in _MEDIA)
 
 
 async def _estimate(

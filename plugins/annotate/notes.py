@@ -8,6 +8,9 @@ from proxy.api import Cost, Event, Usage, find_member, insert_member
 INSIDE: Final = 256 * 1024
 """Bytes of an answer, or of an event, in which the cost is put; more may take longer than the loop has."""
 
+NAMES: Final = (b"x-weir-input-tokens", b"x-weir-output-tokens", b"x-weir-cost-usd", b"x-weir-cost")
+"""What headers there may be."""
+
 
 def headers(usage: Usage, cost: Cost) -> list[tuple[bytes, bytes]]:
     """`x-weir-cost-usd` is a plain decimal or not there; then `x-weir-cost` says `unpriced`. It says

@@ -14,6 +14,7 @@ from proxy.api import (
     End,
     Event,
     Exchange,
+    Headers,
     Plugin,
     Response,
     Server,
@@ -21,6 +22,7 @@ from proxy.api import (
     Usage,
 )
 from proxy.api.fuse import FUSE
+from proxy.pricing.endpoints import operation
 from proxy.pricing.output.meter import Meter
 from proxy.pricing.output.streamed import BATCH, SMALL
 from proxy.pricing.usage import ENDPOINTS, read
@@ -49,6 +51,7 @@ class _Call:
     """What is known of one exchange whose answer may have a usage."""
 
     __slots__ = (
+        "answer",
         "asked",
         "batch",
         "burning",
@@ -91,6 +94,13 @@ class _Call:
         """Whether an event has set an id."""
         self.line_end = b"\n"
         self.charged: tuple[Usage, Cost] | None = None
+        self.answer: Any = None
+        """The JSON that pictures came in, if it told no usage."""
+
+    def know_model(self, ex: Exchange) -> None:
+        """An upload names its model in a form: what the estimate has read of it."""
+        if self.model is None and (estimate := ex.get(ESTIMATE)) is not None:
+            self.model = estimate.model
 
 
 _CALL: Final[Slot[_Call]] = Slot("annotate.call")
@@ -135,17 +145,23 @@ class Annotate(Plugin):
     async def on_request(self, ex: Exchange) -> None:
         """Ask a stream for its usage, and for an answer that can be read."""
         request = ex.request
-        endpoint = request.endpoint
+        endpoint, deployment = operation(request.endpoint)
         if endpoint not in ENDPOINTS or request.method != "POST":
             return
         call = ex[_CALL] = _Call(endpoint)
-        data = await _body(ex)
+        data = await _body(ex, endpoint)
         streams = data.get("stream") is True
         if self._inside or (streams and self._comments):
             request.headers[b"accept-encoding"] = b"identity"
         else:
             _ask_for_readable(ex)
-        if streams and self._comments and endpoint in asking.ENDPOINTS and asking.wants(data):
+        if (
+            streams
+            and self._comments
+            and endpoint in asking.ENDPOINTS
+            and asking.wants(data)
+            and (deployment is None or asking.azure_tells(request.query, data))
+        ):
             body = await request.read()
             if len(body) <= asking.INLINE:
                 request.set_body(asking.ask(body, data))
@@ -153,7 +169,7 @@ class Annotate(Plugin):
                 request.set_body(await asyncio.to_thread(asking.ask, body, data))
             call.asked = True
         model = data.get("model")
-        call.model = model if isinstance(model, str) else None
+        call.model = model if isinstance(model, str) else deployment
 
     async def on_response(self, ex: Exchange) -> None:
         """Announce what this answer needs: to be held, to be rewritten, or nothing."""
@@ -164,6 +180,10 @@ class Annotate(Plugin):
         call.succeeded = 200 <= response.status < 300
         if not call.succeeded:
             return
+        call.know_model(ex)
+        if response.trailers is not None:
+            for name in notes.NAMES:
+                response.trailers[name] = b""
         if response.is_json:
             coding = _coding(response)
             if self._headers and coding in _READABLE:
@@ -210,15 +230,21 @@ class Annotate(Plugin):
         return self._with_comment(call, event)
 
     async def on_end(self, ex: Exchange, end: End) -> None:
-        """Estimate what was not told."""
+        """Estimate what was not told; tell it all to who takes trailers."""
         call = ex.get(_CALL)
-        if call is None or (call.charged and (call.so_far is None or end.reason == "complete")):
+        if call is None:
             return
-        found = await unmeasured(ex, end, call, await _body(ex), self._prices, self._counting)
-        if found is not None:
-            usage, ex[COST] = found
-            if usage is not None:
-                ex[USAGE] = [usage]
+        if not call.charged or (call.so_far is not None and end.reason != "complete"):
+            call.know_model(ex)
+            body = await _body(ex, call.endpoint)
+            found = await unmeasured(ex, end, call, body, self._prices, self._counting)
+            if found is not None:
+                usage, ex[COST] = found
+                if usage is not None:
+                    ex[USAGE] = [usage]
+        trailers = ex.response.trailers
+        if trailers is not None and call.succeeded:
+            _tell(trailers, ex)
 
     async def _light(self, ex: Exchange, call: _Call) -> Burning:
         """The fuse of this stream, from here on."""
@@ -227,7 +253,7 @@ class Annotate(Plugin):
         tokens = 0
         if estimate is not None:
             tokens = estimate.input_bound if estimate.input_tokens is None else estimate.input_tokens
-        tier = (await _body(ex)).get("service_tier")
+        tier = (await _body(ex, call.endpoint)).get("service_tier")
 
         def price(output: int) -> Decimal | None:
             if prices is None:
@@ -261,7 +287,11 @@ class Annotate(Plugin):
                 if self._headers:
                     ex.response.headers.raw += notes.headers(*call.charged)
                 return self._with_cost(call, event) if call.rewrites else None
-        if call.charged is None and not call.endpoint.startswith("images/"):
+        if call.charged is not None:
+            return None
+        if call.endpoint.startswith("images/"):
+            call.answer = event.json()
+        elif not (call.endpoint == "responses" and _is_accepted(event.json())):
             call.shown = True
             call.batch.append(raw)
         return None
@@ -328,10 +358,19 @@ class Annotate(Plugin):
         running.make_room(raw)
 
 
-async def _body(ex: Exchange) -> dict[str, Any]:
+def _tell(trailers: Headers, ex: Exchange) -> None:
+    """The headers that come after the body: a bound alone is not told."""
+    cost = ex.get(COST)
+    for usage in ex.get(USAGE) or ():
+        if cost is not None and usage.provenance in ("measured", "estimated"):
+            for name, value in notes.headers(usage, cost):
+                trailers[name] = value
+
+
+async def _body(ex: Exchange, endpoint: str) -> dict[str, Any]:
     """The request as JSON; empty if it is none, which is for the upstream to say."""
     request = ex.request
-    if request.endpoint in _UPLOADS and "json" not in (request.headers.get(b"content-type") or "").lower():
+    if endpoint in _UPLOADS and "json" not in (request.headers.get(b"content-type") or "").lower():
         return {}
     try:
         data = await request.json()
@@ -362,6 +401,11 @@ def _only_null(raw: bytes) -> bool:
     """Whether the one usage in an event is null, as in each chunk but the last of a stream that was asked."""
     null = raw.find(b'"usage":null') >= 0 or raw.find(b'"usage": null') >= 0
     return null and raw.count(b'"usage"') == 1
+
+
+def _is_accepted(data: Any) -> bool:
+    """Whether a response is yet to be written, in the background: its answer shows nothing of its cost."""
+    return isinstance(data, dict) and data.get("status") in ("queued", "in_progress")
 
 
 def _is_one_object(raw: bytes) -> bool:

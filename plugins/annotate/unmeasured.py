@@ -2,10 +2,11 @@
 
 from typing import Any, Final, Protocol
 
-from proxy.api import Cost, End, Exchange, Usage
+from proxy.api import ESTIMATE, Cost, End, Exchange, Usage
 from proxy.pricing.encodings import encoding_for, ordinary
 from proxy.pricing.output import Output, Streamed
 from proxy.pricing.output.shown import hides, known_vocabulary
+from proxy.pricing.prompt import used
 from proxy.pricing.values import Model, Prices
 
 from . import bill
@@ -30,7 +31,7 @@ class Call(Protocol):
     """What is known of the exchange.
 
     `shown`: its answer could be read, so that `batch` has all of it, or what was not counted yet in
-    `running`. `so_far` is a usage that was told on the way.
+    `running`. `so_far` is a usage that was told on the way. `answer` is the JSON that pictures came in.
     """
 
     endpoint: str
@@ -39,6 +40,7 @@ class Call(Protocol):
     batch: list[bytes]
     running: Running | None
     so_far: Usage | None
+    answer: Any
 
 
 async def unmeasured(
@@ -51,6 +53,8 @@ async def unmeasured(
     answered = outcome.isdigit()
     if outcome in NOT_SENT or (answered and not 200 <= int(outcome) < 300):
         return None
+    if answered and end.reason == "complete" and (bought := _bought(ex, call, prices)) is not None:
+        return bought
     known = model_of(call, prices, ex.upstream)
     if call.so_far is not None:
         told = call.so_far
@@ -67,6 +71,16 @@ async def unmeasured(
     if not answered and body.get("stream") is True:
         return bill.estimated(prices, asked, found, Output(), accepted=False)
     return bill.bounded(prices, asked, found)
+
+
+def _bought(ex: Exchange, call: Call, prices: Prices | None) -> tuple[Usage, Cost] | None:
+    """The bill of a whole answer whose model is sold by what was asked for: pictures, characters, seconds."""
+    estimate = ex.get(ESTIMATE)
+    usage = None if estimate is None or prices is None else used(estimate.units, call.answer)
+    if usage is None or prices is None:
+        return None
+    cost = prices.cost(usage, call.model, upstream=ex.upstream)
+    return None if cost.amount is None else (usage, cost)
 
 
 async def _written(call: Call, body: dict[str, Any], known: Model | None, counting: Counting) -> Output:

@@ -15,6 +15,7 @@ from proxy.api.errors import (
 )
 from proxy.api.event import Event
 from proxy.api.exchange import Attempt, End, Exchange
+from proxy.api.fuse import FUSE, Fuse
 from proxy.api.headers import Headers
 from proxy.api.plugin import Plugin
 from proxy.api.request import Request
@@ -28,6 +29,7 @@ __all__ = [
     "COST",
     "DRY_RUN",
     "ESTIMATE",
+    "FUSE",
     "IDENTITY",
     "USAGE",
     "Attempt",
@@ -39,6 +41,7 @@ __all__ = [
     "Estimate",
     "Event",
     "Exchange",
+    "Fuse",
     "Headers",
     "Hop",
     "Identity",

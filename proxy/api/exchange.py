@@ -66,7 +66,8 @@ class Exchange:
         self.response = Response()
         self.timeline = Timeline()
         self.upstream: str | None = None
-        """The name of the upstream that was tried last, or None."""
+        """The name of the upstream that it goes to, or None if it goes to none. Which were tried, is in
+        `attempts`."""
         self.attempts: list[Attempt] = []
         self._driver = driver
         self._slots: dict[Slot[Any], Any] = {}

@@ -20,9 +20,24 @@ class Response:
     `status` is 0 until the answer's headers have come. `headers` may be edited until `started`. `is_stream`
     says whether it is a stream of server-sent events, `is_json` whether it is one JSON body: as the upstream,
     or whoever replied, declared it.
+
+    `trailers` are fields that follow the body, if the client asked for them (`TE: trailers`), else None.
+    Those that are in it when the answer starts are announced, so put them there in `on_response`, empty;
+    their values may be set until the end of `on_end`, and what is empty then is left out. They go out where
+    a body is chunked, if one was announced. Only what nobody needs to read the body may be one (RFC 9110,
+    6.5.1).
     """
 
-    __slots__ = ("headers", "held_limit", "is_json", "is_stream", "rewriting", "started", "status")
+    __slots__ = (
+        "headers",
+        "held_limit",
+        "is_json",
+        "is_stream",
+        "rewriting",
+        "started",
+        "status",
+        "trailers",
+    )
 
     def __init__(self) -> None:
         self.status = 0
@@ -32,6 +47,7 @@ class Response:
         self.is_json = False
         self.rewriting: Literal["pass", "fail"] | None = None
         self.held_limit = 0
+        self.trailers: Headers | None = None
 
     def begin(self, status: int, headers: Headers) -> None:
         """The engine's: the head of an answer is here."""

@@ -269,4 +269,8 @@ class Delivery:
             timeline.first_byte = timeline.first_byte or timeline.last_byte
             self._tail = piece[-_TAIL:] if len(piece) >= _TAIL else (self._tail + piece)[-_TAIL:]
         await self._finish()
-        await self._send({"type": "http.response.body", "body": piece, "more_body": False})
+        message: dict[str, Any] = {"type": "http.response.body", "body": piece, "more_body": False}
+        trailers = self._ex.response.trailers
+        if trailers is not None:
+            message["weir.trailers"] = [pair for pair in trailers.raw if pair[1]]
+        await self._send(message)

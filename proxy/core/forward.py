@@ -226,6 +226,7 @@ class Trip:
     async def _forward(self) -> None:
         ex = self.ex
         self._pass_gate()
+        ex.upstream = self._setup.route.name
         run = self._run
         reply = await run.request()
         if reply is None and (dry_run := ex.get(DRY_RUN)) is not None:
@@ -253,12 +254,16 @@ class Trip:
         response.begin(answer.status, Headers(headers.towards_client(answer.headers)))
         if answer.status == 204:
             response.headers.remove(b"content-length")  # RFC 9110, 8.6
+        if b"te" in self._named:
+            response.trailers = Headers()
         self._responding = True
         if run.responds:
             await run.response()
         if not response.is_stream and response.rewriting is None:
             seen = response.is_json and run.sees_events
-            if not seen or (response.held_limit and b"content-encoding" not in response.headers):
+            if (not seen and response.trailers is None) or (
+                seen and response.held_limit and b"content-encoding" not in response.headers
+            ):
                 body = answer.whole()
                 if body is not None:
                     self._answer = None
@@ -387,6 +392,9 @@ class Trip:
         message = {"type": "http.response.start", "status": self.ex.response.status, "headers": self._head()}
         if body_follows:
             message["weir.body_follows"] = True
+        trailers = self.ex.response.trailers
+        if trailers is not None:
+            message["weir.trailers"] = [name for name, _ in trailers.raw]
         return self._send(message)
 
     def _send_whole(self, body: bytes) -> Awaitable[None]:
@@ -573,7 +581,7 @@ class Trip:
             if timeline.first_byte
             else None,
             "duration_ms": _milliseconds(monotonic_ns() - timeline.received),
-            "upstream": ex.upstream,
+            "upstream": last.upstream if last else None,
             "attempts": len(ex.attempts),
             "resent": last.resent if last else False,
             "key_id": identity.key_id if identity else None,

@@ -31,10 +31,10 @@ def check_method(method: str) -> None:
 
 Framing = tuple[bool, int | None, frozenset[bytes]]
 """Whether a request has a body, its length if that was promised, and the fields that go no further: those
-that `Connection` names, and `x-weir-*`."""
+that `Connection` names, `x-weir-*`, and the `te` of a client that takes trailers."""
 
 _LOOKED_AT = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
+    (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"te")
 )
 
 
@@ -68,6 +68,9 @@ def check_framing(http_version: str, headers: Pairs) -> Framing:
             chunked = True
         elif name == b"upgrade":
             upgrade = True
+        elif name == b"te":
+            if b"trailers" in [coding.strip(b" \t") for coding in value.lower().split(b",")]:
+                named |= {name}
         elif value.lower() != b"100-continue":
             raise ClientError(417, "expectation_failed", "Only `Expect: 100-continue` is understood.")
     if hosts != 1 and not (hosts == 0 and http_version == "1.0"):

@@ -9,12 +9,12 @@ from heapq import nlargest
 from time import monotonic_ns
 from typing import Any
 
-from proxy.api.exchange import Exchange
 from proxy.api.slots import ESTIMATE, IDENTITY
 from proxy.api.timeline import Phase
 from proxy.core.flight import Flight
 from proxy.core.forward import Trip
 from proxy.core.log import safe
+from proxy.core.routing import Route
 
 LIMIT = 1000
 """Exchanges that are told of, the oldest; `total` counts all."""
@@ -38,12 +38,20 @@ def _trip(flight: Flight) -> Trip | None:
     A reference would do, but it would make a cycle of every exchange, for the collector to find, or be one
     more thing to set and to clear on each.
     """
+    frame = _running(flight, Trip.go)
+    if frame is None:
+        return None
+    trip: Trip = frame.f_locals["self"]
+    return trip
+
+
+def _running(flight: Flight, method: Any) -> Any:
+    """The frame of this method in the task of a flight; None if it is not in it."""
     waits: Any = flight.task.get_coro() if flight.task is not None else None
     while waits is not None:
         frame = getattr(waits, "cr_frame", None)
-        if frame is not None and frame.f_code is Trip.go.__code__:
-            trip: Trip = frame.f_locals["self"]
-            return trip
+        if frame is not None and frame.f_code is method.__code__:
+            return frame
         waits = getattr(waits, "cr_await", None)
     return None
 
@@ -53,17 +61,18 @@ def _entry(trip: Trip, now: int) -> dict[str, Any]:
     request, timeline = ex.request, ex.timeline
     identity, estimate = ex.get(IDENTITY), ex.get(ESTIMATE)
     client = trip._scope.get("weir.client")
+    phase = _phase(trip)
     return {
         "id": ex.id,
         "age": round((now - timeline.received) / 1e9, 3),
-        "phase": _phase(ex),
+        "phase": phase,
         "method": request.method,
         "endpoint": safe(request.endpoint),
         "model": None if estimate is None else safe(estimate.model),
         "user": None if identity is None else safe(identity.user),
         "key_id": None if identity is None else safe(identity.key_id),
         "address": request.address,
-        "upstream": ex.upstream,
+        "upstream": ex.upstream if ex.attempts or phase == "upstream" else None,
         "attempts": len(ex.attempts),
         "status": ex.response.status or None,
         "stream": ex.response.is_stream,
@@ -72,10 +81,11 @@ def _entry(trip: Trip, now: int) -> dict[str, Any]:
     }
 
 
-def _phase(ex: Exchange) -> Phase:
+def _phase(trip: Trip) -> Phase:
     """Before the upstream; waiting for it; on the way to the client; being settled."""
+    ex = trip.ex
     if ex.timeline.finished:
         return "end"
     if ex.timeline.response:
         return "response"
-    return "request" if ex.upstream is None else "upstream"
+    return "request" if _running(trip.flight, Route.attempt) is None else "upstream"

@@ -48,6 +48,9 @@ def test_methods_that_do_not(method: str) -> None:
         ),
         ([(b"x-weir-a", b"1")], (False, None, frozenset((b"x-weir-a",)))),
         ([(b"expect", b"100-Continue")], (False, None, frozenset())),
+        ([(b"te", b"trailers")], (False, None, frozenset((b"te",)))),
+        ([(b"te", b"deflate;q=0.5 , Trailers"), (b"connection", b"te")], (False, None, frozenset((b"te",)))),
+        ([(b"te", b"deflate, trailers-not")], (False, None, frozenset())),
         ([(b"upgrade", b"h2c")], (False, None, frozenset())),  # asks for nothing without Connection
     ],
 )

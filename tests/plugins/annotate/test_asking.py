@@ -188,6 +188,7 @@ def test_the_quick_way_finds_what_the_slow_one_does(text: bytes, opened: bool) -
         (b'data: {"a":1,"usage":null}\nid: 1\n\n', False),
         (b'id: 1\ndata: {"a":1,"usage":null}\n\n', False),
         (b'data: {"a":1}\rdata: ,"usage":null}\n\n', False),
+        (b'data: {"a":1}\nid: 7\n: ,"usage":null}\n\n', False),
         (b'data: {"usage":null}\n\n', False),
         (b'data: {"a":1,"usage":0}\n\n', False),
         (b',"usage":null}\n\n', False),

@@ -260,6 +260,15 @@ async def test_who_says_no_is_not_told(options: bytes) -> None:
     assert played.body == style.annotated(style.comment())
 
 
+@pytest.mark.parametrize("line", [b"\rid: 7", b"\nid: 7", b"\rid: 7\r: x"])
+async def test_an_id_behind_the_data_is_seen(line: bytes) -> None:
+    data = b'data: {"choices":[{"index":0,"delta":{}}]}'
+    usage = b'data: {"model":"gpt-4o","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":4}}\n\n'
+    done = b"data: [DONE]\n\n"
+    played = await streamed(sse(data + line + b"\n\n", usage, done))
+    assert played.body == data + line + b"\n\n" + STYLES["openai"].comment() + b"\n" + done
+
+
 async def test_a_body_that_a_plugin_has_replaced_is_the_one_that_is_edited() -> None:
     class Alias(Plugin):
         async def on_request(self, ex: Exchange) -> None:
