@@ -35,7 +35,11 @@ class Burning:
         meter = self._meter
         if not meter.due(event):
             return False
-        cost = max(self._price(meter.tokens()) or Decimal(0), self._charged)
+        return self.costs(self._price(meter.tokens()) or Decimal(0))
+
+    def costs(self, cost: Decimal) -> bool:
+        """So much it has cost by now, in US dollars: whether the stream is to end."""
+        cost = max(cost, self._charged)
         left = self._fuse.charge(cost - self._charged)
         self._charged = cost
         self._allow(left)

@@ -321,6 +321,7 @@ class Annotate(Plugin):
             self._charge(ex, call, usage)
             if call.endpoint in asking.ENDPOINTS and not _is_last(data):
                 call.so_far = usage
+                self._burn(ex, call)
             call.line_end = notes.line_end(raw)
         if not call.rewrites:
             return None
@@ -343,6 +344,14 @@ class Annotate(Plugin):
         call.batch.clear()
         if call.running is not None:
             call.running.forget()
+
+    def _burn(self, ex: Exchange, call: _Call) -> None:
+        """The upstream tells on the way what was used so far: then that is what the fuse is charged."""
+        if call.burning is None or call.charged is None:
+            return
+        amount = call.charged[1].amount
+        if amount is not None and call.burning.costs(amount):
+            ex.abort(ex[FUSE].blown())
 
     def _make_room(self, ex: Exchange, call: _Call, raw: bytes) -> None:
         """Many events, or a large one, have come since a usage did; or each is to be charged."""

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from proxy.api import COST, ESTIMATE, USAGE, ClientError, End, Estimate, Exchange
+from proxy.pricing.endpoints import operation
 from proxy.pricing.values import Prices
 
 from .limit import Kind, Limit
@@ -92,7 +93,7 @@ async def model_of(ex: Exchange, endpoint: str) -> str | None:
         return None
     body = await request.json()
     model = body.get("model") if isinstance(body, dict) else None
-    return model if isinstance(model, str) and model else None
+    return model if isinstance(model, str) and model else operation(request.endpoint)[1]
 
 
 async def expected(ex: Exchange, prices: Prices | None = None) -> Demand:
@@ -114,9 +115,13 @@ async def counted(ex: Exchange, prices: Prices | None) -> Demand | None:
     tokens = await estimate.exact()
     cost = estimate.max_cost
     if cost is not None and prices is not None:
-        model, tier = _priced_as(await _fields(ex))
+        model, tier = _priced_as(estimate, await _fields(ex))
         lower = prices.max_cost(
-            model, input_tokens=tokens, output_tokens=estimate.max_output_tokens, service_tier=tier
+            model,
+            input_tokens=tokens,
+            output_tokens=estimate.max_output_tokens,
+            service_tier=tier,
+            upstream=ex.upstream,
         )
         cost = cost if lower is None else min(cost, lower)
     return await _demand(ex, estimate, tokens, cost, prices)
@@ -128,8 +133,8 @@ async def _demand(
     fields = await _fields(ex)
     input_cost = None
     if cost is not None and prices is not None and fields.get("stream") is True and _streams(ex):
-        model, tier = _priced_as(fields)
-        input_cost = prices.input_cost(model, input_tokens=tokens, service_tier=tier)
+        model, tier = _priced_as(estimate, fields)
+        input_cost = prices.input_cost(model, input_tokens=tokens, service_tier=tier, upstream=ex.upstream)
     return Demand(
         tokens,
         tokens + (estimate.max_output_tokens or 0),
@@ -140,12 +145,13 @@ async def _demand(
 
 
 def _streams(ex: Exchange) -> bool:
-    """Whether what this endpoint streams is charged as it comes; images and speech come in few large parts."""
-    return ex.request.endpoint in _CHARGED_AS_IT_STREAMS
+    """Whether what this endpoint streams is charged as it comes; images come in few large parts."""
+    return operation(ex.request.endpoint)[0] in _CHARGED_AS_IT_STREAMS
 
 
-def _priced_as(fields: Mapping[str, Any]) -> tuple[str, str | None]:
-    model, tier = fields.get("model"), fields.get("service_tier")
+def _priced_as(estimate: Estimate, fields: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The model, which a path may name in place of the body, and the tier."""
+    model, tier = estimate.model or fields.get("model"), fields.get("service_tier")
     return model if isinstance(model, str) else "", tier if isinstance(tier, str) else None
 
 
@@ -175,7 +181,7 @@ def used(ex: Exchange, end: End) -> Mapping[Kind, int]:
     if refused:
         use = {"in_flight": 0, "input_tokens": 0, "tokens": 0, "cost": 0}
     known = [usage for usage in ex.get(USAGE) or () if usage.provenance != "none"]
-    if known and not (left_early and any(usage.provenance != "measured" for usage in known)):
+    if known and (answered or all(usage.provenance == "measured" for usage in known)):
         spent = sum(usage.input_tokens for usage in known)
         use["input_tokens"] = spent
         use["tokens"] = spent + sum(usage.output_tokens for usage in known)

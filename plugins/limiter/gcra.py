@@ -69,7 +69,7 @@ class Gcra:
                 state = self._under_this_rate(state, now)
             tat, floor = state[0], state[1]
         floor = max(floor, now) + used * interval
-        tat = max(tat + (used - reserved) * interval, floor)
+        tat = max(max(tat, now) + (used - reserved) * interval, floor)
         return (tat, floor, interval, scale) if tat > now else None
 
     def level(self, state: State, now: int) -> tuple[int, int]:

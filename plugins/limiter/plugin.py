@@ -12,6 +12,7 @@ from proxy.api import (
     COST,
     DRY_RUN,
     ESTIMATE,
+    FUSE,
     IDENTITY,
     DryRun,
     End,
@@ -26,6 +27,7 @@ from proxy.pricing.prompt import ENDPOINTS as ESTIMATED
 from proxy.pricing.values import Prices
 
 from .demand import NOTHING, NOTHING_USED, counted, expected, model_of, used
+from .fuse import Fuses, Share
 from .grammar import DEFAULTS, read, seconds
 from .headers import add_headers
 from .keys import KeyLimits
@@ -35,7 +37,7 @@ from .memory import BUCKETS, MemoryStore
 from .metrics import Metrics
 from .queue import Queues
 from .refusal import not_estimated, refusal, unavailable, unpriced, unreadable
-from .scope import SERVED_AT, USE, Plan, Scopes, loosely, model_key
+from .scope import SERVED_AT, USE, Plan, Scopes, endpoint_of, model_key
 from .status import figure, listed, status, terms
 from .store import Ask, Hold, Store
 
@@ -54,6 +56,7 @@ class Limiter(Plugin):
     """
 
     requires: ClassVar[tuple[Slot[Any], ...]] = (IDENTITY,)
+    provides = (FUSE,)
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class Limiter(Plugin):
         self._queueing = any(limit.queue is not None for limit in self._limits)
         self._queues = Queues(self._ask, self._undo)
         self._metrics = Metrics()
+        self._fuses = Fuses()
         self._previous: Store | None = None
         self._prices: Prices | None = None
 
@@ -98,6 +102,7 @@ class Limiter(Plugin):
         if isinstance(previous, Limiter):
             self._previous = previous._store
             self._metrics = previous._metrics
+            self._fuses = previous._fuses
 
     async def start(self, server: Server) -> None:
         """See `Plugin.start`."""
@@ -164,8 +169,8 @@ class Limiter(Plugin):
         if not plan:
             return None
         model = await self._model(ex) if plan.by_model else None
-        demand = await expected(ex) if plan.by_use else NOTHING
-        if demand is NOTHING and plan.means_use and loosely(request.endpoint) in ESTIMATED:
+        demand = await expected(ex, self._prices if plan.burns else None) if plan.by_use else NOTHING
+        if demand is NOTHING and plan.means_use and endpoint_of(request.endpoint) in ESTIMATED:
             await request.json()  # says what is wrong with it, if that is all
             return not_estimated()
         asks = plan.asks(who, model, demand)
@@ -187,6 +192,8 @@ class Limiter(Plugin):
         if plan.queues:
             await self._wait(ex, hold, who.user)
         if hold.held:
+            if demand.input_cost is not None and (share := self._fuses.light(hold, self._store)):
+                ex[FUSE] = share
             return None
         if hold.unavailable is not None:
             return unavailable(hold.unavailable)
@@ -203,6 +210,9 @@ class Limiter(Plugin):
     async def on_end(self, ex: Exchange, end: End) -> None:
         """Settle what is held, however it ended."""
         hold = ex.get(HELD)
+        share = ex.get(FUSE)
+        if isinstance(share, Share):
+            share.end()
         if hold is not None and hold.held and (hold.settles or not ex.attempts):
             await self._store.settle(hold, used(ex, end))
         if hold is not None and self._queueing:
@@ -262,7 +272,7 @@ class Limiter(Plugin):
 
     @staticmethod
     async def _model(ex: Exchange) -> str | None:
-        model = await model_of(ex, loosely(ex.request.endpoint))
+        model = await model_of(ex, endpoint_of(ex.request.endpoint))
         return None if model is None else model_key(model)
 
     # -- what others are told ----------------------------------------------------------------------

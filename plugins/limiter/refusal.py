@@ -25,6 +25,18 @@ def refusal(limit: Limit, amount: int, wait: int) -> Reply:
     return Reply.error(429, "rate_limit_exceeded", said, retry_after=seconds)
 
 
+def ended(limit: Limit) -> WeirError:
+    """What the client of a stream is told that has used up a limit: its answer ends here."""
+    error = WeirError(
+        429,
+        "insufficient_quota",
+        f'The answer ends here: the limit "{limit.name}" is used up, {limit}.',
+        type="insufficient_quota",
+    )
+    error.retry_after = None
+    return error
+
+
 def unpriced(limit: Limit) -> Reply:
     """The 403 for a model without a price where money is counted: it might cost anything."""
     return Reply.error(

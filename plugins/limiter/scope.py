@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from proxy.api import Identity
+from proxy.pricing.endpoints import operation
 
 from .demand import Demand
 from .headers import Told
@@ -47,7 +48,7 @@ KeyOf = Callable[[Identity], str]
 class Plan:
     """The limits that apply to requests of one kind, and what it takes to ask them."""
 
-    __slots__ = ("_asks", "_limits", "by_model", "by_use", "means_use", "queues", "settles", "told")
+    __slots__ = ("_asks", "_limits", "burns", "by_model", "by_use", "means_use", "queues", "settles", "told")
 
     def __init__(self, limits: Sequence[Limit]) -> None:
         self._limits = [
@@ -57,6 +58,8 @@ class Plan:
         self._asks: dict[Identity, list[Ask]] = {}
         self.by_model = any(limit.models or limit.per == "model" for limit in limits)
         self.by_use = any(limit.kind in USE for limit in limits)
+        self.burns = any(limit.fuse != "off" for limit in limits)
+        """Whether streams may be charged as they come."""
         self.means_use = any(limit.kind in USE and not limit.shadow for limit in limits)
         """Whether what a request uses may be a reason to refuse it."""
         self.settles = any(limit.kind != "requests" for limit in limits)
@@ -109,12 +112,12 @@ class Scopes:
         for them: whoever has none left can still list models."""
         plan = self._plans.get((endpoint, uses))
         if plan is None:
-            read = loosely(endpoint)
+            read, meant = loosely(endpoint), endpoint_of(endpoint)
             plan = Plan(
                 [
                     limit
                     for limit, counts_on in self._limits
-                    if counts_on(read) and (uses or limit.kind not in USE)
+                    if (counts_on(read) or counts_on(meant)) and (uses or limit.kind not in USE)
                 ]
             )
             if len(self._plans) >= self._most:
@@ -132,6 +135,11 @@ def loosely(path: str) -> str:
     """
     path = re.sub(r";[^/]*", "", unquote(path, errors="replace"))
     return re.sub(r"/+", "/", path).strip("/").lower().removeprefix("v1/")
+
+
+def endpoint_of(path: str) -> str:
+    """The endpoint that the most lenient server may take a path for, and Azure too."""
+    return operation(loosely(path))[0]
 
 
 def model_key(name: str) -> str:

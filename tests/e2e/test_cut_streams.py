@@ -7,7 +7,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 TEXT = 'Größe: 3.14 "fish"\n\n```py\nx_1 = f(2)\n``` 東京 and doesn\'t it 👩‍👩‍👧 end.'
 INPUT, OUTPUT = Decimal("0.0000025"), Decimal("0.00001")
 """Dollars for a token of gpt-4o."""
+NANO = Decimal("0.000000001")
+"""Money is counted in these, rounded up."""
 MOST = 400
 AHEAD = 100
 """Tokens that an upstream may have written and billed before it finds out that nobody reads."""
@@ -190,13 +192,15 @@ async def test_an_upstream_that_does_not_end_is_drained_no_longer_than_it_may() 
     holds(bill, "chat/completions", 4, AHEAD)
 
 
-async def test_a_limit_on_money_is_settled_within_the_bounds_of_the_bill() -> None:
+async def test_a_limit_on_money_is_settled_by_the_bill() -> None:
     async with weir("precost", {"use": "limiter", "limits": [{"name": "money", "cost": "1/day"}]}) as limited:
         await billed(limited, "chat/completions", 1, "end", warm=True)
         before = await left(limited)
         bill = await billed(limited, "chat/completions", 11, "hang")
         after = await left(limited)
-    assert bill.amount <= before["money"] - after["money"] <= bill.high
+    paid = before["money"] - after["money"]
+    assert bill.amount > 0
+    assert paid == bill.amount.quantize(NANO, ROUND_CEILING)
 
 
 async def left(process: Process) -> dict[str, Decimal]:

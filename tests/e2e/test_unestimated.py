@@ -1,4 +1,7 @@
-"""Limits on tokens and money hold against requests that are written so that nobody can estimate them."""
+"""Limits on tokens and money hold against requests that are written so that nobody can estimate them.
+
+The upstream gives all that it is asked for and does not tell its use: what is seen of it is what counts.
+"""
 
 import orjson
 import pytest
@@ -12,6 +15,9 @@ BODY = orjson.dumps(
     {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
 )
 UNPRICED = BODY.replace(b"gpt-4o-mini", b"mystery")
+ANSWER = orjson.dumps(
+    {"model": "gpt-4o-mini", "choices": [{"message": {"role": "assistant", "content": " word" * 50}}]}
+)
 URL = "/v1/chat/completions"
 
 
@@ -36,7 +42,7 @@ def adding(member: bytes) -> bytes:
 async def test_a_spelling_is_no_way_around_a_limit_on_use(path: str, body: bytes, content_type: str) -> None:
     plugins = ["auth", "precost", {"use": "limiter", "limits": LIMITS}, "annotate"]
     request = post(path, body, [("content-type", content_type), ("x-user-id", "mallory")])
-    async with RawUpstream(answer(ok_json(b'{"choices":[]}'))) as up:
+    async with RawUpstream(answer(ok_json(ANSWER))) as up:
         async with Process(up.base_url, config={"plugins": plugins}) as weir, weir.client() as client:
             for _ in range(5):
                 await client.ask(request)

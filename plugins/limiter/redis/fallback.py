@@ -23,8 +23,10 @@ class Local(NamedTuple):
     """What a request holds here: in the memory of this process, under shares of the limits."""
 
     hold: Hold
-    asks: Sequence[Ask]
+    asks: list[Ask]
     """The same of the whole limits, for when it is settled in Redis after all."""
+    places: Sequence[int]
+    """Where each of them stands among all that the request asks."""
     handed_over: int
     """How often counts had been handed over before."""
 
@@ -55,13 +57,22 @@ class Fallback:
         self._tell(hold, inner, places)
         if inner.held:
             hold.held = self.counted = True
-            hold.local = Local(inner, asks, self._handed_over)
+            hold.local = Local(inner, asks, places, self._handed_over)
 
     async def peek(self, hold: Hold) -> None:
         """See `Store.peek`."""
         inner, _, places = self._asked(hold)
         await self.memory.peek(inner)
         self._tell(hold, inner, places)
+
+    def charge(self, local: Local, at: int, amount: int) -> int | None:
+        """See `Store.charge`; `at` is the place among what is held here. None if the counts were handed over
+        meanwhile, and Redis has to be told."""
+        limit, key, asked = local.asks[at]
+        local.asks[at] = limit, key, asked + amount
+        if local.handed_over == self._handed_over:
+            return self.memory.charge(local.hold, at, amount)
+        return None
 
     async def settle(self, local: Local, used: Mapping[Kind, int]) -> list[Give]:
         """Settle here; or, where the counts were handed over meanwhile, what Redis has to be told."""

@@ -23,6 +23,7 @@ class Settlements:
     def __init__(self, bound: int = BOUND) -> None:
         self._bound = bound
         self._gives: deque[Give] = deque()
+        self._charges: deque[Give] = deque()
         self._handed_over: Iterator[Give] = iter(())
         self._beats: deque[str] = deque()
         self._next: Give | None = None
@@ -31,7 +32,7 @@ class Settlements:
         self.lost = 0
 
     def __bool__(self) -> bool:
-        return bool(self._gives or self._beats or self._peek())
+        return bool(self._gives or self._charges or self._beats or self._peek())
 
     def put(self, gives: Sequence[Give]) -> None:
         """Wait for the next call."""
@@ -39,6 +40,14 @@ class Settlements:
             self.lost += len(gives)
         else:
             self._gives.extend(gives)
+
+    def charge(self, gives: Iterable[Give]) -> None:
+        """Wait for the next call, before all that is put: a settlement gives back what was charged."""
+        for give in gives:
+            if len(self._charges) >= self._bound:
+                self.lost += 1
+            else:
+                self._charges.append(give)
 
     def hand_over(self, gives: Iterable[Give]) -> None:
         """What was counted elsewhere meanwhile. It goes first, since what follows may settle it."""
@@ -67,6 +76,8 @@ class Settlements:
             gives += [self._next] if self._next else []
             self._next = None
             gives += islice(self._handed_over, most - len(gives))
+        while self._charges and len(gives) < most:
+            gives.append(self._charges.popleft())
         while self._gives and len(gives) < most:
             gives.append(self._gives.popleft())
         while self._beats and len(gives) < most:

@@ -9,14 +9,16 @@ from typing import Final
 
 from plugins.limiter.limit import Kind, Limit
 from plugins.limiter.memory import BUCKETS, MemoryStore
+from plugins.limiter.meter import UNLIMITED
 from plugins.limiter.store import Hold, Store
 from plugins.limiter.table import Table
 
 from .breaker import Breaker
 from .call import gives_of
 from .connection import Connection, is_refusal
-from .fallback import Fallback
+from .fallback import Fallback, Local
 from .line import TIMEOUT, Line
+from .mirrors import Mirrors
 from .settlements import Settlements
 from .url import place
 
@@ -73,6 +75,7 @@ class RedisStore:
             lease=round(lease * 1e6),
             timeout=timeout,
         )
+        self._mirrors = Mirrors(self._line, self._settlements, lambda: self._breaker.open, wall)
         self._beating: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
 
@@ -92,6 +95,11 @@ class RedisStore:
         return "local" if self._breaker.open else "shared"
 
     @property
+    def shares(self) -> int:
+        """See `Store.shares`."""
+        return self._fallback.shares
+
+    @property
     def figures(self) -> Mapping[str, int]:
         """See `Store.figures`."""
         return {
@@ -106,7 +114,7 @@ class RedisStore:
 
     async def start(self, shares: int) -> None:
         """See `Store.start`. Redis need not be there: then requests are decided without it from the first."""
-        self._fallback.shares = shares
+        self._fallback.shares = self._mirrors.shares = shares
         self._beating = asyncio.create_task(self._beat())
         if await self._line.probe():
             self._tell()
@@ -120,6 +128,7 @@ class RedisStore:
         for task in (self._beating, self._probing):
             if task is not None:
                 task.cancel()
+        self._mirrors.close()
         await self._line.flush()
         self._line.close()
         await self._connection.close()
@@ -157,6 +166,7 @@ class RedisStore:
             return
         hold.held = False
         self._settlements.stop(hold.id)
+        self._mirrors.release(hold)
         if hold.local is None:
             gives = gives_of(hold.id, hold.asks, hold.taken, used)
         else:
@@ -165,8 +175,31 @@ class RedisStore:
             self._settlements.put(gives)
             self._line.nudge()
 
+    def charge(self, hold: Hold, place: int, amount: int) -> int | None:
+        """See `Store.charge`. It is told to Redis with what others charge, every `mirrors.LAG`."""
+        if not hold.held:
+            return UNLIMITED
+        limit, key, _ = hold.asks[place]
+        local: Local | None = hold.local
+        if local is None:
+            state, _, left, _ = hold.taken[place]
+        elif place not in local.places:
+            return UNLIMITED  # it passes while Redis does not answer
+        else:
+            at = local.places.index(place)
+            kept = self._fallback.charge(local, at, amount)
+            if kept is not None:
+                return kept
+            state, _, left, _ = local.hold.taken[at]
+        if state is None or self._mirrors.is_over(limit, state):
+            return UNLIMITED
+        if local is None:
+            hold.raise_by(place, amount)
+        return self._mirrors.charge(hold, place, limit, key, state, left, amount)
+
     async def renew(self) -> None:
-        """Renew the leases of all requests that run, now."""
+        """Renew the leases of all requests that run, and tell what streams have used, now."""
+        await self._mirrors.tell()
         self._settlements.beat()
         await self._line.flush()
 

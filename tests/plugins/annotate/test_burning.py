@@ -150,6 +150,20 @@ async def test_a_stream_is_stopped_when_its_budget_is_used_up(stream: str) -> No
     assert abs(cost - 9 * Decimal("0.0000025") - 20 * OUT + purse.left) <= OUT
 
 
+async def test_a_usage_with_every_event_is_what_the_fuse_is_charged() -> None:
+    purse = Purse(20 * OUT)
+    told = (
+        b'data: {"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"word"}}],'
+        b'"usage":{"prompt_tokens":9,"completion_tokens":%d}}\n\n'
+    )
+    events = [told % count for count in range(1, 60)]
+    played = await streamed(purse, Script(200, sse().headers, events, hangs=True))
+    assert played.end[:2] == ("rejected", "insufficient_quota")
+    # The input took 2.25 of the 20: with the 18th token there is nothing left.
+    assert 17 <= played.body.count(b'"word"') <= 19
+    assert purse.left <= 0
+
+
 async def test_a_stream_within_its_budget_passes_as_ever() -> None:
     purse = Purse(Decimal(1))
     events = [raw for raw, _ in SCRIPT]

@@ -14,7 +14,7 @@ from plugins.limiter.limit import Limit
 from plugins.limiter.memory import MemoryStore
 from plugins.limiter.store import Ask, Hold, Store
 from tests.plugins.limiter.clock import Clock, at_once
-from tests.plugins.limiter.model import Leaking, Model, model
+from tests.plugins.limiter.model import Counting, Leaking, Model, model
 
 LIMITS = (
     Limit("everybody", "requests", 9, "second", per="all"),
@@ -58,6 +58,7 @@ class Conformance(RuleBasedStateMachine):
         self.buckets: dict[tuple[str, str], Model] = {}
         self.held: list[tuple[list[Hold], dict[str, object]]] = []
         self.settled: list[list[Hold]] = []
+        self.charged: dict[tuple[str, int], int] = {}
         self.number = 0
 
     def each(self, coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
@@ -145,6 +146,29 @@ class Conformance(RuleBasedStateMachine):
             if limit.name in receipts and not (limit.kind == "requests" and spent == amount):
                 self.bucket(limit, key).give(receipts[limit.name], amount, spent)
 
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), amount=st.one_of(st.integers(-2000, 2000), st.integers(2**52, 2**53)))
+    def a_request_is_charged_while_it_runs(self, data: Any, amount: int) -> None:
+        """No more is taken off again than was charged before."""
+        holds, receipts = data.draw(st.sampled_from(self.held))
+        for place, (limit, key, asked) in enumerate(holds[0].asks):
+            if limit.kind != "cost":
+                continue
+            if limit.name != "large":
+                amount = min(amount, 2000)
+            charged = max(amount, -self.charged.get((holds[0].id, place), 0))
+            for store, hold in zip(self.stores, holds, strict=True):
+                self.run(charge(store, hold, place, charged))
+                assert hold.asks[place][2] == asked + (charged if self.counts(receipts, limit, key) else 0)
+            if self.counts(receipts, limit, key):
+                self.charged[holds[0].id, place] = self.charged.get((holds[0].id, place), 0) + charged
+                self.bucket(limit, key).charge(receipts[limit.name], charged)
+
+    def counts(self, receipts: dict[str, object], limit: Limit, key: str) -> bool:
+        """Whether a reservation still holds: what was reserved in another window no longer does."""
+        bucket = self.bucket(limit, key)
+        return not isinstance(bucket, Counting) or receipts[limit.name] == bucket.window
+
     @precondition(lambda self: self.settled)
     @rule(data=st.data(), used=AMOUNTS)
     def an_end_is_told_again(self, data: Any, used: int) -> None:
@@ -170,6 +194,12 @@ class Conformance(RuleBasedStateMachine):
 
 def said(hold: Hold) -> tuple[object, ...]:
     return [taken[1:] for taken in hold.taken], [taken[0] is None for taken in hold.taken], hold.refused_by
+
+
+async def charge(store: Store, hold: Hold, place: int, amount: int) -> None:
+    store.charge(hold, place, amount)
+    if hasattr(store, "renew"):
+        await store.renew()
 
 
 async def together(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> None:

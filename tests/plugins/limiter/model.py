@@ -37,6 +37,9 @@ class Leaking:
         self.level += amount
         return None
 
+    def charge(self, receipt: object, amount: int) -> None:
+        self.level = max(self.level + amount, self.known)
+
     def give(self, receipt: object, reserved: int, used: int) -> None:
         self.known += used
         self.level = max(self.level + used - reserved, self.known)
@@ -69,6 +72,9 @@ class Counting:
         self.spent[self.window] += amount
         return self.window
 
+    def charge(self, receipt: object, amount: int) -> None:
+        self.give(receipt, 0, amount)
+
     def give(self, receipt: object, reserved: int, used: int) -> None:
         if receipt == self.window:
             spent = self.spent[self.window] + used - reserved
@@ -95,6 +101,9 @@ class Flying:
     def take(self, amount: int) -> object:
         self.running += amount
         return None
+
+    def charge(self, receipt: object, amount: int) -> None:
+        raise AssertionError
 
     def give(self, receipt: object, reserved: int, used: int) -> None:
         self.running += used - reserved

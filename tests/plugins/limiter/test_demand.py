@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -147,11 +148,40 @@ async def test_an_estimate_of_what_is_no_json_is_still_one() -> None:
         assert (await expected(ex)).of(TOKENS) == 50
 
 
+STREAM = {"model": "gpt-4o", "stream": True, "service_tier": "flex"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "asked"),
+    [
+        ("chat/completions", STREAM, 7),
+        ("responses", STREAM, 7),
+        ("chat/completions", {**STREAM, "stream": False}, 900),
+        ("chat/completions", {**STREAM, "stream": "true"}, 900),
+        ("chat/completions", {**STREAM, "model": "other"}, 900),
+        ("images/generations", STREAM, 900),
+    ],
+)
+async def test_a_stream_with_a_fuse_asks_for_its_input_alone(endpoint: str, body: Any, asked: int) -> None:
+    ex = exchange(body)
+    ex.request.endpoint = endpoint
+    ex[ESTIMATE] = Estimate(7, "tiktoken", 7, 200, Decimal(900))
+    prices: Any = Prices()
+    demand = await expected(ex, prices)
+    assert demand.of(MONEY) == 900 * 10**9
+    for fuse in ("on", "warn"):
+        assert demand.of(replace(MONEY, fuse=fuse)) == asked * 10**9
+    assert (await expected(ex)).of(replace(MONEY, fuse="on")) == 900 * 10**9
+
+
 class Prices:
     """A dollar for each token in, two for each out."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
+
+    def input_cost(self, model: str, **more: Any) -> Decimal | None:
+        return Decimal(more["input_tokens"]) if model == "gpt-4o" else None
 
     def max_cost(self, model: str, **more: Any) -> Decimal | None:
         self.asked.append((model, more["service_tier"]))
@@ -249,6 +279,34 @@ def test_what_is_known_counts_whatever_the_outcome() -> None:
         ]
         ex[COST] = Cost(Decimal("0.0000000015"))
         assert used(ex, COMPLETE) == {"input_tokens": 110, "tokens": 132, "cost": 2, "in_flight": 0}
+
+
+@pytest.mark.parametrize("provenance", ["estimated", "bounded"])
+def test_what_is_estimated_counts_as_estimated(provenance: Any) -> None:
+    ex = ended("200")
+    ex[USAGE] = [Usage(100, 20, provenance=provenance)]
+    ex[COST] = Cost(Decimal("0.000000005"), Decimal(0), Decimal("0.2"), provenance)
+    assert used(ex, COMPLETE) == {"input_tokens": 100, "tokens": 120, "cost": 5, "in_flight": 0}
+    assert used(ex, End("client_gone", "client_closed")) == used(ex, COMPLETE)
+
+
+@pytest.mark.parametrize("provenance", ["estimated", "bounded"])
+def test_who_leaves_before_the_answer_pays_the_most_that_it_may_cost(provenance: Any) -> None:
+    ex = ended("client_closed")
+    gone = End("client_gone", "client_closed")
+    ex[USAGE] = [Usage(100, 0, provenance=provenance)]
+    ex[COST] = Cost(Decimal("0.000000005"), Decimal(0), Decimal("0.000000009"), provenance)
+    assert used(ex, gone) == {"cost": 9, "in_flight": 0}
+    ex[COST] = Cost(Decimal("0.000000005"), None, None, provenance)
+    assert used(ex, gone) == {"in_flight": 0}
+
+
+def test_an_upstream_that_failed_before_it_answered_costs_what_is_estimated() -> None:
+    ex = ended("upstream_reset")
+    ex[COST] = Cost(Decimal(0), Decimal(0), Decimal("0.2"), "estimated")
+    assert used(ex, End("upstream_error", "upstream_reset"))["cost"] == 0
+    ex[COST] = Cost(None, Decimal(0), Decimal("0.2"))
+    assert used(ex, End("upstream_error", "upstream_reset"))["cost"] == 0
 
 
 def test_usage_of_no_known_origin_is_not_known() -> None:

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -54,6 +55,41 @@ def test_everything_that_can_be_said() -> None:
         ("gpt-5*", "o3"),
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "fuse"),
+    [
+        ({}, "off"),
+        ({"fuse": "off"}, "off"),
+        ({"fuse": "warn"}, "warn"),
+        ({"fuse": "on"}, "on"),
+        ({"fuse": True}, "on"),
+        ({"fuse": False}, "off"),
+        ({"fuse": "on", "rolling": True}, "on"),
+    ],
+)
+def test_money_may_have_a_fuse(said: dict[str, Any], fuse: str) -> None:
+    assert one(cost="5/day", **said).fuse == fuse
+    (of_key,) = read_of_key([{"cost": "5/day", **said}])
+    assert of_key.fuse == fuse
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"requests": "5/day", "fuse": "on"}, "fuse is for cost; requests is not charged"),
+        ({"in_flight": 5, "fuse": "off"}, "fuse is for cost"),
+        ({"cost": "5/day", "fuse": "onn"}, 'fuse: "onn" is not one of off, warn, on; did you mean "on"?'),
+        ({"cost": "5/day", "fuse": 1}, 'fuse: "1" is not one of'),
+        ({"cost": "5/day", "fuse": None}, 'fuse: "None" is not one of'),
+        ({"cost": "5/day", "fuse": [1]}, "is not one of"),
+        ({"cost": "5/day", "fuse": "on", "shadow": True}, "a shadow ends no stream; write fuse: warn"),
+    ],
+)
+def test_a_fuse_that_cannot_be_is_told(entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        read([{"name": "x", **entry}])
 
 
 def test_one_pattern_needs_no_list() -> None:

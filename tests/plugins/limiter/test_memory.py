@@ -1,6 +1,7 @@
 from plugins.limiter.grammar import read
 from plugins.limiter.limit import OF_KEYS, Limit
 from plugins.limiter.memory import MemoryStore
+from plugins.limiter.meter import UNLIMITED
 from plugins.limiter.store import Hold
 from tests.plugins.limiter.clock import Clock, at_once
 
@@ -50,6 +51,40 @@ def test_budgets_go_by_the_wall_clock_and_not_back_with_it() -> None:
     assert left(memory, limit) == 30
     clock.wall_us += HOUR
     assert left(memory, limit) == 30
+
+
+def test_a_charge_is_reserved_and_settled_with_the_rest() -> None:
+    limit = Limit("a", "cost", 100, "hour", fuse="on")
+    memory = store(Clock(), limit)
+    hold = ask(memory, limit, 10)
+    assert memory.charge(hold, 0, 30) == 60
+    assert memory.charge(hold, 0, -5) == 65
+    assert memory.charge(hold, 0, 90) == -25
+    assert hold.asks[0][2] == 125
+    at_once(memory.settle(hold, {"cost": 98}))
+    assert left(memory, limit) == 2
+    assert memory.charge(hold, 0, 50) == UNLIMITED
+    assert left(memory, limit) == 2
+
+
+def test_what_a_plan_asks_for_others_too_is_not_changed_by_a_charge() -> None:
+    limit = Limit("a", "cost", 100, "hour", fuse="on")
+    memory = store(Clock(), limit)
+    asks = [(limit, "k", 10)]
+    hold = Hold("id", asks)
+    at_once(memory.decide(hold))
+    memory.charge(hold, 0, 30)
+    assert asks == [(limit, "k", 10)]
+
+
+def test_a_charge_of_a_bucket_that_was_forgotten_begins_it_again() -> None:
+    limit = Limit("a", "cost", 100, "hour", fuse="on")
+    memory = store(Clock(), limit)
+    hold = ask(memory, limit, 0)
+    memory.tables[limit.id].drop("k")
+    assert memory.charge(hold, 0, 30) == 70
+    assert memory.charge(hold, 0, -30) == 100
+    assert len(memory.tables[limit.id]) == 0
 
 
 def test_a_new_store_does_not_go_back_in_time_either() -> None:

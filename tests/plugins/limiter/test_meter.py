@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.limiter.limit import Limit
-from plugins.limiter.meter import NEVER, WINDOWS
+from plugins.limiter.meter import NEVER, WINDOWS, raised
 from tests.plugins.limiter.clock import NOON
 
 LIMITS = [
@@ -84,3 +84,20 @@ def test_every_sort_of_bucket_has_its_terms() -> None:
         "b month": ("b", 100, 0),
         "l": ("l", 5),
     }
+
+
+@pytest.mark.parametrize("limit", [LIMITS[1], LIMITS[2]], ids=["rate", "budget"])
+@given(st.integers(0, 40), st.lists(st.integers(-40, 40), max_size=10), st.integers(0, 50))
+def test_a_reservation_that_was_raised_settles_like_one_that_was_made_so(
+    limit: Limit, amount: int, raises: list[int], used: int
+) -> None:
+    meter = limit.meter
+    receipt = state = meter.take(None, amount, NOON)[0]
+    reserved = amount
+    for more in raises:
+        more = max(more, -reserved)
+        state = meter.give(state, receipt, *raised(meter, more), NOON)
+        reserved += more
+        assert meter.take(state, 0, NOON)[2] == limit.burst - reserved
+    state = meter.give(state, receipt, reserved, used, NOON)
+    assert meter.take(state, 0, NOON)[2] == limit.burst - used

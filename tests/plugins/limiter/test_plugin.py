@@ -19,6 +19,7 @@ from proxy.api import (
     COST,
     DRY_RUN,
     ESTIMATE,
+    FUSE,
     IDENTITY,
     USAGE,
     Cost,
@@ -400,19 +401,19 @@ async def test_more_than_was_expected_is_charged_too() -> None:
 @pytest.mark.parametrize(
     ("usage", "after"),
     [
-        (Usage(8, 0, provenance="estimated"), {"input": 900, "tokens": 850}),
+        (Usage(8, 0, provenance="estimated"), {"input": 992, "tokens": 992}),
         (Usage(300, 100, provenance="estimated"), {"input": 700, "tokens": 600}),
-        (Usage(8, 0), {"input": 992, "tokens": 992}),
+        (Usage(100, 400, provenance="bounded"), {"input": 900, "tokens": 500}),
     ],
-    ids=["less than reserved", "more", "measured"],
+    ids=["less than reserved", "more", "bounded"],
 )
-async def test_use_that_is_only_estimated_counts_for_no_less_than_was_reserved(
+async def test_use_that_is_only_estimated_counts_as_it_is_estimated(
     usage: Usage, after: dict[str, int]
 ) -> None:
     plugin = limiter(*EVERYTHING)
-    cost = Cost(Decimal("0.01"), Decimal(0), Decimal("0.2"), "estimated")
+    cost = Cost(Decimal("0.01"), Decimal(0), Decimal("0.2"), usage.provenance)
     await asked(plugin, given=ESTIMATED, after=Says(usage=usage, cost=cost))
-    assert await left(plugin) == {**RESERVED, **after, "cost": DOLLAR * 8 // 10}
+    assert await left(plugin) == {**RESERVED, **after, "cost": DOLLAR * 99 // 100}
 
 
 async def test_what_an_upstream_refused_is_given_back_whatever_is_estimated() -> None:
@@ -753,3 +754,90 @@ async def test_a_model_is_listed_with_the_limits_that_concern_it() -> None:
         "burst": 5,
         "shadow": False,
     }
+
+
+# -- the fuse ------------------------------------------------------------------------------------------
+
+STREAM = post("/v1/chat/completions", {"model": "gpt-4o", "stream": True})
+FUSED = {"name": "cost", "cost": "1/day", "fuse": "on"}
+PRICED = Server(metrics=CollectorRegistry(), prices=default())
+
+
+class Charges(Plugin):
+    """Who knows what a stream costs."""
+
+    provides = (COST, USAGE)
+
+    def __init__(self, *amounts: str, cost: str = "0") -> None:
+        self.amounts = amounts
+        self.cost = Decimal(cost)
+        self.had: list[bool] = []
+
+    async def on_response(self, ex: Exchange) -> None:
+        self.had.append(FUSE in ex)
+        for amount in self.amounts:
+            if FUSE in ex and ex[FUSE].charge(Decimal(amount)) < 0:
+                ex.abort(ex[FUSE].blown())
+
+    async def on_end(self, ex: Exchange, end: End) -> None:
+        ex[COST] = Cost(self.cost, provenance="estimated")
+
+
+async def test_a_stream_reserves_its_input_and_is_settled_by_what_it_cost() -> None:
+    plugin = limiter(FUSED)
+    charges = Charges("0.1", "0.2", cost="0.3")
+    for _ in range(2):
+        played = await asked(plugin, STREAM, sse(CHUNK, DONE), given=ESTIMATED, after=charges, server=PRICED)
+        assert played.complete
+    assert charges.had == [True, True]
+    assert await left(plugin) == {"cost": DOLLAR * 4 // 10}
+    assert plugin._fuses.running == {}
+
+
+async def test_a_stream_ends_when_its_budget_is_used_up() -> None:
+    plugin = limiter(FUSED)
+    charges = Charges("0.5", "0.5", cost="1.1")
+    played = await asked(plugin, STREAM, sse(CHUNK, DONE), given=ESTIMATED, after=charges, server=PRICED)
+    assert played.end[:2] == ("rejected", "insufficient_quota")
+    assert played.json()["error"]["message"].startswith('The answer ends here: the limit "cost" is used up')
+    assert await left(plugin) == {"cost": -DOLLAR // 10}
+    refused = await asked(plugin, STREAM, given=ESTIMATED, after=charges, server=PRICED)
+    assert refused.forwarded is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "entry"),
+    [
+        (ASK, FUSED),
+        (STREAM, {**FUSED, "fuse": "off"}),
+        (post("/v1/images/generations", {"model": "gpt-4o", "stream": True}), FUSED),
+    ],
+    ids=["in one piece", "off", "images"],
+)
+async def test_what_is_not_charged_as_it_runs_reserves_the_most_that_it_may_cost(
+    request_: Sent, entry: dict[str, Any]
+) -> None:
+    plugin = limiter(entry)
+    charges = Charges("0.9", cost="0.25")
+    expensive = {ESTIMATE: Estimate(100, "tiktoken", 100, 50, Decimal("0.6"))}
+    before, after = await asyncio.gather(
+        *(asked(plugin, request_, json({}), given=expensive, after=charges, server=PRICED) for _ in range(2))
+    )
+    assert charges.had == [False]
+    assert sorted([before.status, after.status]) == [200, 429]
+
+
+async def test_without_prices_a_fuse_is_off() -> None:
+    charges = Charges(cost="0")
+    await asked(limiter(FUSED), STREAM, sse(CHUNK, DONE), given=ESTIMATED, after=charges)
+    assert charges.had == [False]
+
+
+async def test_the_limit_of_a_key_may_have_a_fuse() -> None:
+    plugin = limiter()
+    charges = Charges("2", cost="2")
+    who = ALICE._replace(key_id="k1", limits=({"cost": "1/day", "fuse": "on"},))
+    played = await asked(
+        plugin, STREAM, sse(CHUNK, DONE), who=who, given=ESTIMATED, after=charges, server=PRICED
+    )
+    assert played.end[:2] == ("rejected", "insufficient_quota")

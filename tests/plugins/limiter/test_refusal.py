@@ -5,7 +5,7 @@ import pytest
 
 from plugins.limiter.limit import Limit
 from plugins.limiter.meter import NEVER
-from plugins.limiter.refusal import refusal, unavailable, unpriced, unreadable
+from plugins.limiter.refusal import ended, refusal, unavailable, unpriced, unreadable
 from proxy.api import Reply
 
 CHAT = Limit("chat", "requests", 100, "minute")
@@ -28,6 +28,13 @@ def test_it_names_the_limit_and_says_when_to_try_again() -> None:
     assert reply.headers["retry-after"] == "1"
     assert reply.headers["retry-after-ms"] == "600"
     assert "x-should-retry" not in reply.headers
+
+
+def test_the_end_of_a_stream_names_the_limit_and_promises_nothing() -> None:
+    error = ended(MONEY)
+    assert (error.status, error.code, error.type) == (429, "insufficient_quota", "insufficient_quota")
+    assert error.message == 'The answer ends here: the limit "team" is used up, 5 dollars a day per team.'
+    assert error.retry_after is None
 
 
 def test_the_wait_is_never_told_shorter_than_it_is() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from plugins.limiter.demand import NOTHING, Demand
 from plugins.limiter.grammar import DEFAULTS, read
-from plugins.limiter.scope import Plan, Scopes, loosely, model_key
+from plugins.limiter.scope import Plan, Scopes, endpoint_of, loosely, model_key
 from proxy.api import Identity
 
 ALICE = Identity("alice", "192.0.2.1", "k1", "red", "customer-7")
@@ -82,6 +82,15 @@ def test_paths_are_patterns(on: object, endpoint: str, there: bool) -> None:
 def test_no_other_spelling_of_a_path_is_a_way_around(endpoint: str) -> None:
     assert loosely(endpoint) == "chat/completions"
     assert met(endpoint, "chat")
+
+
+@pytest.mark.parametrize(
+    "path", ["openai/deployments/prod-4o/chat/completions", "OpenAI/v1//chat%2fcompletions"]
+)
+def test_azures_paths_are_the_endpoint_behind_them_and_themselves(path: str) -> None:
+    assert met(path, "chat")
+    assert met(path, "openai/*")
+    assert endpoint_of(path) == "chat/completions"
 
 
 def test_a_limit_that_counts_use_is_not_asked_where_nothing_is_used() -> None:

@@ -74,6 +74,19 @@ def test_what_is_not_used_up_is_handed_over_once() -> None:
     assert [*local.hand_over()] == []
 
 
+def test_what_streams_charge_is_kept_here_until_it_is_handed_over() -> None:
+    local = fallback(Clock(), shares=2)
+    hold = ask(local, (OPEN, 1), (SPENT, 20))
+    held = hold.local
+    assert held.places == [1]
+    assert local.charge(held, 0, 10) == 50 - 30
+    assert held.asks == [(SPENT, "k", 30)]
+    ends = NOON + 3_600_000_000
+    assert [*local.hand_over()] == [Give(SPENT, "k", 0, 30, ends)]
+    assert local.charge(held, 0, 5) is None
+    assert at_once(local.settle(held, {"cost": 33})) == [Give(SPENT, "k", 35, 33, ends)]
+
+
 def test_a_request_that_ends_after_the_handing_over_is_settled_in_redis() -> None:
     local = fallback(Clock())
     hold = ask(local, (RATE, 30), (SPENT, 20), (FLYING, 1), (OPEN, 1))

@@ -19,6 +19,18 @@ def test_what_waits_goes_in_order_and_in_pieces() -> None:
     assert not settlements
 
 
+def test_charges_go_before_what_settles_them() -> None:
+    settlements = Settlements(bound=2)
+    settlements.put([give(7)])
+    settlements.charge([give(1), give(2)])
+    settlements.charge([give(3)])
+    settlements.hand_over(iter([give(0)]))
+    assert settlements.lost == 1
+    assert [each.reserved for each in settlements.take(3)] == [0, 1, 2]
+    assert settlements
+    assert [each.reserved for each in settlements.take(3)] == [7]
+
+
 def test_above_the_bound_the_newest_are_lost_and_counted() -> None:
     settlements = Settlements(bound=3)
     settlements.put([give(1), give(2)])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from plugins.limiter.limit import Limit
+from plugins.limiter.meter import UNLIMITED
 from plugins.limiter.redis import RedisStore
 from plugins.limiter.redis.connection import SCRIPT, Connection
 from plugins.limiter.redis.url import place
@@ -46,7 +47,10 @@ class World:
             connection.clock = clock
             namespace = f"run-{self.runs}"  # so that a Cluster's nodes take turns
             # On a busy machine an answer may take its time; what counts is what it says.
-            made.append(RedisStore(url, LIMITS, namespace=namespace, connection=connection, timeout=20))
+            store = RedisStore(
+                url, LIMITS, namespace=namespace, connection=connection, timeout=20, wall=clock.wall
+            )
+            made.append(store)
         return made
 
 
@@ -100,3 +104,79 @@ async def _jumps_back(store: Store, clock: Clock, limit: Limit) -> None:
     assert 0 < refused.taken[0][1] <= 60_000_000 // 7 + 1
     clock.pass_by(10_000_000)
     assert not (await asked(6)).held
+
+
+MONEY = Limit("budget", "cost", 1000, "month", fuse="on", on_failure="closed")
+LOCAL = Limit("local", "cost", 1000, "month", fuse="on", on_failure="local")
+
+
+async def held(store: Store, limit: Limit, amount: int) -> Hold:
+    hold = Hold(os.urandom(4).hex(), [(limit, "k", amount)])
+    await store.decide(hold)
+    assert hold.held
+    return hold
+
+
+async def left(store: Store, limit: Limit) -> int:
+    now = Hold("", [(limit, "k", 0)])
+    await store.peek(now)
+    return now.taken[0][2]
+
+
+async def becomes(store: Store, mode: str) -> None:
+    async with asyncio.timeout(30):
+        while store.mode != mode:
+            await left(store, LOCAL)
+            await asyncio.sleep(0.02)
+
+
+async def test_what_streams_charge_is_soon_known_to_the_other_processes() -> None:
+    with server() as redis:
+        stores = [RedisStore(redis.url, [MONEY], timeout=20) for _ in range(2)]
+        for store in stores:
+            await store.start(2)
+        one, two = [await held(store, MONEY, 100) for store in stores]
+        assert stores[0].charge(one, 0, 300) is None  # what the others have used is not known yet
+        async with asyncio.timeout(20):
+            while await left(stores[1], MONEY) != 500:
+                await asyncio.sleep(0.01)
+            while stores[1].charge(two, 0, 0) != 500:
+                await asyncio.sleep(0.01)
+        assert stores[1].charge(two, 0, 600) == -100
+        await stores[0].settle(one, {"cost": 150})
+        await stores[1].settle(two, {"cost": 705})
+        for store in stores:
+            assert store.charge(one, 0, 50) == UNLIMITED
+            assert len(store._mirrors) == 0
+            await store.stop()
+        last = RedisStore(redis.url, [MONEY], timeout=20)
+        await last.start(1)
+        assert await left(last, MONEY) == 1000 - 855
+        await last.stop()
+
+
+async def test_streams_run_on_their_process_s_share_while_redis_does_not_answer() -> None:
+    with server() as redis:
+        store = RedisStore(redis.url, [MONEY, LOCAL], timeout=0.5)
+        await store.start(2)
+        before = await held(store, MONEY, 100)
+        async with asyncio.timeout(20):
+            while store.charge(before, 0, 0) != 900:
+                await asyncio.sleep(0.01)
+        redis.stop()
+        await becomes(store, "local")
+        assert store.charge(before, 0, 0) == 450
+        assert store.charge(before, 0, 440) == 10
+        assert store.charge(before, 0, 20) == -10
+        meanwhile = await held(store, LOCAL, 100)
+        assert store.charge(meanwhile, 0, 150) == 500 - 250
+        redis.start()
+        await becomes(store, "shared")
+        store.charge(meanwhile, 0, 50)
+        assert meanwhile.local.asks == [(LOCAL, "k", 300)]
+        await store.settle(meanwhile, {"cost": 280})
+        await store.settle(before, {"cost": 555})
+        await store.renew()
+        # The Redis is a new one, and knows only what it is told of.
+        assert await left(store, LOCAL) == 1000 - 280
+        await store.stop()
