@@ -30,7 +30,8 @@ _WIDTH = 12
 def check(config: Path | None, key: str | None, model: str | None) -> None:
     """Check a configuration and print what it comes to.
 
-    Nothing is started, and nothing is asked over the network. Ends with 2 and a line for each mistake.
+    Nothing is asked over the network, but with --key the database of keys, if there is one. Ends with 2 and a
+    line for each mistake.
     """
     path = found(config)
     settings, chain, prices = _compiled(path)
@@ -40,7 +41,7 @@ def check(config: Path | None, key: str | None, model: str | None) -> None:
     if model is not None:
         _tell_model(model, prices.model(model))
     if key is not None:
-        _tell_key(chain, sys.stdin.readline().strip() if key == "-" else key, model)
+        _tell_key(settings, chain, sys.stdin.readline().strip() if key == "-" else key, model)
     click.echo("ok")
 
 
@@ -126,13 +127,14 @@ def _tell_model(name: str, model: "Model | None") -> None:
         click.echo("  in dollars for 1000000 tokens, or for one of what is no token")
 
 
-def _tell_key(chain: "Chain", key: str, model: str | None) -> None:
+def _tell_key(settings: "Settings", chain: "Chain", key: str, model: str | None) -> None:
     """Who that is, and what plugins say to them: of a model, or of one that nothing is special about."""
     from proxy.api.slots import IDENTITY
+    from proxy.cli.configured import surroundings
     from proxy.cli.identify import CannotTell, described, identify, may_use
 
     try:
-        ex = asyncio.run(identify(chain, key))
+        ex = asyncio.run(identify(chain, key, surroundings(settings)))
         said = described(chain, ex, model or "")
     except CannotTell as error:
         fail([f"--key: {error}"], 2)

@@ -12,10 +12,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.api.server import Server
 from proxy.cli.options import fail, found
+
+if TYPE_CHECKING:
+    from proxy.core.config import Settings
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,26 @@ def configured(config: Path | None) -> Configured:
 
     Ends the command with 2 and a line for each mistake.
     """
-    from prometheus_client import CollectorRegistry
-
     from proxy.core.config import ConfigError, load
 
     try:
         settings = load(found(config), os.environ)
     except ConfigError as error:
         fail(error.problems, 2)
-    server = Server(
+    plugins = settings.plugins
+    return Configured(
+        surroundings(settings), None if plugins is None else [(one.use, one.options) for one in plugins]
+    )
+
+
+def surroundings(settings: "Settings") -> Server:
+    """What plugins would be started with, but for the prices."""
+    from prometheus_client import CollectorRegistry
+
+    return Server(
         metrics=CollectorRegistry(),
         replicas=settings.replicas,
         state_dir=settings.state_dir,
         database_url=settings.database,
         redis_url=settings.redis,
     )
-    plugins = settings.plugins
-    return Configured(server, None if plugins is None else [(one.use, one.options) for one in plugins])

@@ -1,4 +1,4 @@
-"""Who a client key belongs to, and what the plugins say of a model to them: without starting anything."""
+"""Who a client key belongs to, and what the plugins say of a model to them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +13,7 @@ from proxy.api.headers import Headers
 from proxy.api.plugin import Plugin
 from proxy.api.request import Request
 from proxy.api.response import Reply
+from proxy.api.server import Server
 from proxy.api.slots import IDENTITY
 from proxy.core.chain import Chain
 
@@ -23,11 +24,11 @@ class CannotTell(Exception):
     """Something does not say what it was asked. One line."""
 
 
-async def identify(chain: Chain, key: str) -> Exchange:
+async def identify(chain: Chain, key: str, server: Server) -> Exchange:
     """An exchange whose IDENTITY is that of this key. Raises `CannotTell`.
 
-    Only plugins that provide IDENTITY see it, and they have not been started: what reads its keys from the
-    configuration can tell, what has to look them up elsewhere cannot.
+    Only plugins that provide IDENTITY see it. They are started for it, since keys may be in a database, and
+    stopped again.
     """
     if not key.isascii() or not key.isprintable():
         raise CannotTell("no key has such characters")
@@ -37,13 +38,17 @@ async def identify(chain: Chain, key: str) -> Exchange:
     for plugin in chain.plugins:
         if IDENTITY in plugin.provides:
             try:
-                reply = await plugin.on_request(ex)
+                await plugin.start(server)
+                try:
+                    reply = await plugin.on_request(ex)
+                finally:
+                    await plugin.stop()
             except WeirError as error:
                 raise CannotTell(error.message) from error
+            except ValueError as error:  # a line for whoever configures it
+                raise CannotTell(str(error)) from error
             except Exception as error:  # a plugin may raise anything
-                raise CannotTell(
-                    f"{plugin.name} cannot say whose it is before it has started: {type(error).__name__}"
-                ) from error
+                raise CannotTell(f"{plugin.name} cannot say whose it is: {type(error).__name__}") from error
             if reply is not None:
                 raise CannotTell(_message(reply))
     if IDENTITY not in ex:
