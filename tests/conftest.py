@@ -22,13 +22,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 _WITH_PROCESSES = [
     Path(__file__).parent / name
-    for name in ("e2e", "faults", "scripts", "admin/test_openapi.py", "cli/test_plugin.py", "test_site.py")
+    for name in (
+        *("e2e", "faults", "scripts", "bench", "deploy", "plugins/ledger", "plugins/limiter/redis"),
+        *("api/test_database.py", "admin/test_openapi.py", "cli/test_plugin.py", "test_site.py"),
+    )
 ]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts processes is `slow`, all of it: `make unit` is for between two edits."""
+    """What starts processes or servers is `slow`, all of it: `make unit` is for between two edits."""
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in _WITH_PROCESSES):
             item.add_marker("slow")
