@@ -46,7 +46,7 @@ def management(app: App) -> Any:
         return Response(generate_latest(app.server.metrics), media_type=CONTENT_TYPE_LATEST)
 
     async def in_flight(_: Request) -> Response:
-        return _json(inflight.page(app.flights))
+        return _json(inflight.page(app.trips))
 
     own = [
         Route("/healthz", healthz),

@@ -17,8 +17,7 @@ from proxy.core.cors import Cors
 from proxy.core.deadlines import Deadlines
 from proxy.core.default_models import with_default_models
 from proxy.core.deliver import Send
-from proxy.core.flight import Flight
-from proxy.core.forward import Forwarder, Setup
+from proxy.core.forward import Forwarder, Setup, Trip
 from proxy.core.health import Health
 from proxy.core.loader import load
 from proxy.core.log import log, raised
@@ -89,10 +88,10 @@ class App:
         return self._setup
 
     @property
-    def flights(self) -> list[Flight]:
+    def trips(self) -> list[Trip]:
         """The exchanges that run now, on this configuration and on those that a reload has replaced."""
         setups = [*self._retired, *([] if self._setup is None else [self._setup])]
-        return [flight for setup in setups for flight in setup.flights]
+        return [trip for setup in setups for trip in setup.trips]
 
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
@@ -182,7 +181,7 @@ class App:
             raise ConfigError([f"upstreams[0]: cannot be set up: {error}"]) from error
 
     async def _retire(self, old: Setup) -> None:
-        while old.flights:
+        while old.trips:
             await asyncio.sleep(0.1)
         await self._end_setup(old, self._setup)
 

@@ -154,6 +154,10 @@ class Run:
             return self._events(events)
         return self._context.run(self._events, events)
 
+    def body(self, body: bytes) -> bytes:
+        """The same for a whole JSON body, and what comes out in its stead."""
+        return b"".join([event.raw for event in self.events([Event(body, "json")])])
+
     def _events(self, events: list[Event]) -> list[Event]:
         for _, plugin, hook in self._entered(self._chain._event):
             events = self._through(plugin, hook, events)

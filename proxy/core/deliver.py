@@ -217,7 +217,7 @@ class Delivery:
         response = self._ex.response
         seen = readable(body, encoding) if encoding in READABLE else b""
         if seen:
-            out = b"".join([event.raw for event in self._run.events([Event(seen, "json")])])
+            out = self._run.body(seen)
             if out != seen:
                 if seen is not body:
                     raise errors.bad_encoding()

@@ -26,7 +26,6 @@ from proxy.api.errors import (
     UpstreamError,
     WeirError,
 )
-from proxy.api.event import Event
 from proxy.api.exchange import End, Exchange, Reason
 from proxy.api.headers import Headers
 from proxy.api.request import Request
@@ -75,7 +74,7 @@ class ResponseAborted(Exception):
 class Setup:
     """What one configuration makes of Weir. An exchange keeps the one it began with, come what may.
 
-    `flights` are the exchanges that run on it.
+    `trips` are the exchanges that run on it.
     """
 
     def __init__(self, settings: Settings, chain: Chain, route: Route) -> None:
@@ -91,7 +90,7 @@ class Setup:
         self.json_body, self.body_idle = limits.json_body, limits.body_idle
         self.trusted = settings.trusted_proxies
         self.server_timing = settings.server_timing
-        self.flights: set[Flight] = set()
+        self.trips: set[Trip] = set()
         self.held = Held(settings.limits_http.hold_total)
         self.to_identity = chain.upto(IDENTITY)
         self.dry_runs = any(DRY_RUN in plugin.provides for plugin in chain.plugins)
@@ -189,8 +188,8 @@ class Trip:
     async def go(self, app: Any) -> None:
         """Run the exchange to its end. Raises `ResponseAborted`, or the cancellation of a stranger."""
         stranger: asyncio.CancelledError | None = None
-        flights, deadlines = self._setup.flights, self._forwarder.deadlines
-        flights.add(self.flight)
+        trips, deadlines = self._setup.trips, self._forwarder.deadlines
+        trips.add(self)
         deadlines.add(self.flight)
         try:
             error: WeirError
@@ -213,7 +212,7 @@ class Trip:
             await self._fail(error)
         finally:
             self._stop_watching()
-            flights.discard(self.flight)
+            trips.discard(self)
             deadlines.discard(self.flight)
             if self._left is not None:
                 self._setup.drains -= 1
@@ -301,7 +300,7 @@ class Trip:
             size = len(body)
         try:
             if size:
-                out = b"".join([event.raw for event in run.events([Event(body, "json")])])
+                out = run.body(body)
                 if out != body:
                     body = out
                     ex.response.headers[b"content-length"] = b"%d" % len(body)

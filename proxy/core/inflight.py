@@ -4,14 +4,13 @@ Nothing is kept for it while requests run: it is read off them when somebody ask
 told, and no credential.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from heapq import nlargest
 from time import monotonic_ns
 from typing import Any
 
 from proxy.api.slots import ESTIMATE, IDENTITY
 from proxy.api.timeline import Phase
-from proxy.core.flight import Flight
 from proxy.core.forward import Trip
 from proxy.core.log import safe
 from proxy.core.routing import Route
@@ -20,10 +19,9 @@ LIMIT = 1000
 """Exchanges that are told of, the oldest; `total` counts all."""
 
 
-def page(flights: Iterable[Flight]) -> dict[str, Any]:
+def page(trips: Collection[Trip]) -> dict[str, Any]:
     """The answer to `GET /inflight`, as JSON's values."""
     now = monotonic_ns()
-    trips = [trip for flight in flights if (trip := _trip(flight)) is not None]
     oldest = nlargest(LIMIT, trips, key=lambda trip: now - trip.ex.timeline.received)
     return {
         "object": "weir.in_flight",
@@ -32,28 +30,16 @@ def page(flights: Iterable[Flight]) -> dict[str, Any]:
     }
 
 
-def _trip(flight: Flight) -> Trip | None:
-    """What a flight carries, found in the frame of the task that runs it.
-
-    A reference would do, but it would make a cycle of every exchange, for the collector to find, or be one
-    more thing to set and to clear on each.
-    """
-    frame = _running(flight, Trip.go)
-    if frame is None:
-        return None
-    trip: Trip = frame.f_locals["self"]
-    return trip
-
-
-def _running(flight: Flight, method: Any) -> Any:
-    """The frame of this method in the task of a flight; None if it is not in it."""
-    waits: Any = flight.task.get_coro() if flight.task is not None else None
+def _is_in(trip: Trip, method: Any) -> bool:
+    """Whether the task of this exchange is in this method: nothing is noted for it while requests run."""
+    task = trip.flight.task
+    waits: Any = None if task is None else task.get_coro()
     while waits is not None:
         frame = getattr(waits, "cr_frame", None)
         if frame is not None and frame.f_code is method.__code__:
-            return frame
+            return True
         waits = getattr(waits, "cr_await", None)
-    return None
+    return False
 
 
 def _entry(trip: Trip, now: int) -> dict[str, Any]:
@@ -88,4 +74,4 @@ def _phase(trip: Trip) -> Phase:
         return "end"
     if ex.timeline.response:
         return "response"
-    return "request" if _running(trip.flight, Route.attempt) is None else "upstream"
+    return "upstream" if _is_in(trip, Route.attempt) else "request"

@@ -94,7 +94,7 @@ class JsonView:
         if self._left >= 0:
             body = readable(b"".join(self._pieces), self._encoding)
             if body:
-                self._run.events([Event(body, "json")])
+                self._run.body(body)
 
 
 def readable(body: bytes, encoding: str) -> bytes:

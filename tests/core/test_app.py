@@ -263,7 +263,7 @@ async def test_after_a_reload_the_next_request_is_the_new_ones_and_a_running_one
     running = asyncio.ensure_future(ask(made, "GET", "/v1/slow"))
     await until(lambda: up.lines)
     await made.reload(settings(up.port), Chain([Diary("new", diary)]))
-    assert len(made.flights) == 1
+    assert len(made.trips) == 1
     assert (await ask(made, "GET", "/v1/models")).status == 200
     assert diary == ["old start", "new start", "new end complete completed"]
     up.go.set()
@@ -464,7 +464,7 @@ async def test_no_flight_is_left_behind(up: Up) -> None:
     for _ in range(3):
         await ask(made, "GET", "/v1/models")
     assert made.setup is not None
-    assert len(made.setup.flights) == 0
+    assert len(made.setup.trips) == 0
     await made.stop()
 
 

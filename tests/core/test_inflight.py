@@ -89,7 +89,7 @@ async def test_what_waits_in_a_hook_or_for_its_upstream_says_so(up: Up) -> None:
     up.port = server.sockets[0].getsockname()[1]
     async with running(up, [known]) as weir, RawClient(weir.port) as client:
         await client.send(post("/v1/files/a%0ab", b"{}"))
-        await until(lambda: len(weir.weir.app.flights) == 1)
+        await until(lambda: len(weir.weir.app.trips) == 1)
         (one,) = (await page(weir))["requests"]
         assert (one["phase"], one["upstream"], one["attempts"]) == ("request", None, 0)
         assert one["endpoint"] == "files/a%0ab"
@@ -132,8 +132,8 @@ async def test_under_another_server_the_bytes_are_not_known(up: Up) -> None:
     task = asyncio.ensure_future(server.serve(sockets=[sock]))
     async with RawClient(sock.getsockname()[1]) as client:
         await client.send(chat(stream=True))
-        await until(lambda: made.flights)
-        (one,) = inflight.page(made.flights)["requests"]
+        await until(lambda: made.trips)
+        (one,) = inflight.page(made.trips)["requests"]
         assert (one["received_bytes"], one["sent_bytes"], one["user"]) == (None, None, "alice")
         up.go.set()
         known.go.set()

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import orjson
 
-from plugins.limiter.limit import Kind, Limit
-from plugins.limiter.meter import NEVER, Taken
-from plugins.limiter.store import Ask
+from ..limit import Kind, Limit
+from ..meter import NEVER, Taken
+from ..store import Ask
 
 
 class Give(NamedTuple):

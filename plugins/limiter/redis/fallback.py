@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from plugins.limiter.limit import Kind, Limit
-from plugins.limiter.memory import MemoryStore
-from plugins.limiter.meter import Taken
-from plugins.limiter.store import Ask, Hold
-
+from ..limit import Kind, Limit
+from ..memory import MemoryStore
+from ..meter import Taken
+from ..store import Ask, Hold
 from .call import Give, gives_of
 
 TRY_AGAIN: Final = 1_000_000

@@ -5,9 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from plugins.limiter.meter import Taken
-from plugins.limiter.store import Hold
-
+from ..meter import Taken
+from ..store import Hold
 from .breaker import Breaker
 from .call import Asked, Call, gives_of, refused_by
 from .connection import Connection, has_moved, is_ours

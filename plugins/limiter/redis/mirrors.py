@@ -8,10 +8,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Protocol
 
-from plugins.limiter.limit import Limit
-from plugins.limiter.meter import UNLIMITED, State, raised
-from plugins.limiter.store import Hold
-
+from ..limit import Limit
+from ..meter import UNLIMITED, State, raised
+from ..store import Hold
 from .call import Give
 from .settlements import Settlements
 

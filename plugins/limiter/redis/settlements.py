@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from plugins.limiter.store import Ask
-
+from ..store import Ask
 from .call import Give
 
 BOUND: Final = 50_000

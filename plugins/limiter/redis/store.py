@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic_ns, time_ns
 from typing import Final
 
-from plugins.limiter.limit import Kind, Limit
-from plugins.limiter.memory import BUCKETS, MemoryStore
-from plugins.limiter.meter import UNLIMITED
-from plugins.limiter.store import Hold, Store
-from plugins.limiter.table import Table
-
+from ..limit import Kind, Limit
+from ..memory import BUCKETS, MemoryStore
+from ..meter import UNLIMITED
+from ..store import Hold, Store
+from ..table import Table
 from .breaker import Breaker
 from .call import gives_of
 from .connection import Connection, is_refusal

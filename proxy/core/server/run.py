@@ -220,8 +220,8 @@ class Weir:
                     await asyncio.sleep(0.05)
         if self._in_flight():
             log.warning("ending what still runs", extra={"fields": {"in_flight": self._in_flight()}})
-            for flight in app.flights:
-                flight.interrupt(ShuttingDown())
+            for trip in app.trips:
+                trip.flight.interrupt(ShuttingDown())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE):
                 while self._in_flight() and not self._force.is_set():
@@ -236,4 +236,4 @@ class Weir:
                 await asyncio.wait_for(self._force.wait(), seconds)
 
     def _in_flight(self) -> int:
-        return len(self.app.flights)
+        return len(self.app.trips)
