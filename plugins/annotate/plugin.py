@@ -16,7 +16,6 @@ from proxy.api import (
     Exchange,
     Headers,
     Plugin,
-    Response,
     Server,
     Slot,
     Usage,
@@ -185,14 +184,14 @@ class Annotate(Plugin):
             for name in notes.NAMES:
                 response.trailers[name] = b""
         if response.is_json:
-            coding = _coding(response)
+            coding = response.encoding or "identity"
             if self._headers and coding in _READABLE:
                 response.hold(IMAGES_HOLD_LIMIT if call.endpoint.startswith("images/") else HOLD_LIMIT)
             if self._inside and coding == "identity":
                 response.rewrites()
                 call.rewrites = True
         elif response.is_stream:
-            coding = _coding(response)
+            coding = response.encoding or "identity"
             call.shown = coding in _READABLE and not call.endpoint.startswith("images/")
             if FUSE in ex:
                 call.burning = await self._light(ex, call)
@@ -400,10 +399,6 @@ def _ask_for_readable(ex: Exchange) -> None:
     kept = [coding for coding in codings if coding.partition(";")[0].strip().lower() in _READABLE]
     if len(kept) < len(codings):
         headers[b"accept-encoding"] = ",".join(kept).strip() or "identity"
-
-
-def _coding(response: Response) -> str:
-    return (response.headers.get(b"content-encoding") or "identity").lower()
 
 
 def _only_null(raw: bytes) -> bool:

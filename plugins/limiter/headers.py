@@ -30,8 +30,9 @@ class Told:
     __slots__ = ("limits", "policy")
 
     def __init__(self, asks: Sequence[Ask]) -> None:
-        self.limits: list[tuple[int, int, bytes, bytes]] = []
-        """Of each limit that is told: its place among the asks, its unit, its burst and its name."""
+        self.limits: list[tuple[int, int, bytes, str]] = []
+        """Of each limit that is told: its place among the asks, its unit, its burst, and how its item in
+        `RateLimit` begins."""
         policies = []
         for place, (limit, _, _) in enumerate(asks):
             unit = _UNITS.get(limit.kind)
@@ -41,7 +42,7 @@ class Told:
             name = quote(limit.name, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
             window = f";w={WINDOWS[limit.window] // 1_000_000}" if limit.window else ""
             policies.append(f'"{name}";q={limit.burst}{window}{_QUOTA_UNITS.get(limit.kind, "")}')
-            self.limits.append((place, unit, b"%d" % limit.burst, name.encode()))
+            self.limits.append((place, unit, b"%d" % limit.burst, f'"{name}";r='))
         self.policy = ", ".join(policies).encode()
 
 
@@ -58,35 +59,30 @@ def add_headers(headers: Headers, hold: Hold) -> None:
     told: Told = hold.told or Told(hold.asks)
     if not told.limits:
         return
-    closest: list[tuple[int, int, bytes, bytes] | None] = [None, None, None]
-    for place, unit, burst, name in told.limits:
+    closest: list[tuple[int, int, bytes, str] | None] = [None, None, None]
+    for place, unit, burst, item in told.limits:
         _, _, remaining, reset = taken[place]
         best = closest[unit]
         if best is None or remaining < best[0] or (remaining == best[0] and reset > best[1]):
-            closest[unit] = remaining, reset, burst, name
-    raw = headers.raw
-    for field, _ in raw:
-        # Not `in`: for bytes that first makes an exception inside.
-        if field.find(b"ratelimit") >= 0:
-            raw = _renamed(raw, closest[0] is not None or closest[1] is not None)
-            break
-    limits = b""
+            closest[unit] = remaining, reset, burst, item
+    raw = _renamed(headers.raw, closest[0] is not None or closest[1] is not None)
+    limits = ""
     for unit, found in enumerate(closest):
         if found is None:
             continue
-        remaining, reset, burst, name = found
+        remaining, reset, burst, item = found
         if remaining < 0:
             remaining = 0
         if unit < 2:
             fields = _OPENAI[unit]
             raw += (
                 (fields[0], burst),
-                (fields[1], b"%d" % remaining),
+                (fields[1], str(remaining).encode()),
                 (fields[2], _written(-(-reset // 1000))),
             )
-        item = b'"%b";r=%d;t=%d' % (name, remaining, -(-reset // 1_000_000))
-        limits = limits + b", " + item if limits else item
-    raw += ((b"ratelimit", limits), (b"ratelimit-policy", told.policy))
+        item = f"{item}{remaining};t={-(-reset // 1_000_000)}"
+        limits = f"{limits}, {item}" if limits else item
+    raw += ((b"ratelimit", limits.encode()), (b"ratelimit-policy", told.policy))
     headers.raw = raw
 
 
@@ -109,12 +105,27 @@ def _written(ms: int) -> bytes:
 
 
 def _renamed(raw: list[tuple[bytes, bytes]], openai: bool) -> list[tuple[bytes, bytes]]:
-    renamed = []
-    for pair in raw:
-        name, value = pair
-        if openai and name.startswith(b"x-ratelimit-"):
-            pair = b"x-upstream-" + name[2:], value
+    beside = _BESIDE_ALL if openai else _BESIDE
+    return [(beside[name], value) for name, value in raw]
+
+
+class _Beside(dict[bytes, bytes]):
+    """What an upstream's field is called beside ours. Names repeat. Bounded."""
+
+    def __init__(self, *, openai: bool) -> None:
+        super().__init__()
+        self._openai = openai
+
+    def __missing__(self, name: bytes) -> bytes:
+        beside = name
+        if self._openai and name.startswith(b"x-ratelimit-"):
+            beside = b"x-upstream-" + name[2:]
         elif name in (b"ratelimit", b"ratelimit-policy"):
-            pair = b"x-upstream-" + name, value
-        renamed.append(pair)
-    return renamed
+            beside = b"x-upstream-" + name
+        if len(self) < 4096 and len(name) <= 64:
+            self[name] = beside
+        return beside
+
+
+_BESIDE: Final = _Beside(openai=False)
+_BESIDE_ALL: Final = _Beside(openai=True)

@@ -1,6 +1,10 @@
 """Header fields as raw pairs: order, duplicates and values are kept; names are in lower case."""
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import Final
+
+_FIRST: Final = itemgetter(0)
 
 
 def _name(name: str | bytes) -> bytes:
@@ -36,10 +40,9 @@ class Headers:
     def get(self, name: str | bytes) -> str | None:
         """The first value of a field, or None."""
         want = name.lower() if isinstance(name, bytes) else _name(name)
-        for key, value in self.raw:
-            if key == want:
-                return value.decode("latin-1")
-        return None
+        # Most of those that are asked for are not there, which is found out without a loop in Python.
+        names = list(map(_FIRST, self.raw))
+        return self.raw[names.index(want)][1].decode("latin-1") if want in names else None
 
     def getall(self, name: str | bytes) -> list[str]:
         """All values of a field, in order."""
@@ -75,7 +78,7 @@ class Headers:
         return value
 
     def __contains__(self, name: str | bytes) -> bool:
-        return self.get(name) is not None
+        return _name(name) in map(_FIRST, self.raw)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw)

@@ -14,12 +14,16 @@ HOLD_LIMIT = 4 * 1024 * 1024
 """Bytes of a JSON answer that `hold` keeps back unless told otherwise."""
 
 
+_DECLARING = frozenset((b"content-type", b"content-encoding"))
+
+
 class Response:
     """What goes back to the client.
 
-    `status` is 0 until the answer's headers have come. `headers` may be edited until `started`. `is_stream`
-    says whether it is a stream of server-sent events, `is_json` whether it is one JSON body: as the upstream,
-    or whoever replied, declared it.
+    `status` is 0 until the answer's headers have come. `headers` may be edited until `started`. As the
+    upstream, or whoever replied, declared it, `is_stream` says whether it is a stream of server-sent events,
+    `is_json` whether it is one JSON body, and `encoding` how it is compressed, in lower case: "" or `identity`
+    if it is not.
 
     `trailers` are fields that follow the body, if the client asked for them (`TE: trailers`), else None.
     Those that are in it when the answer starts are announced, so put them there in `on_response`, empty;
@@ -29,6 +33,7 @@ class Response:
     """
 
     __slots__ = (
+        "encoding",
         "headers",
         "held_limit",
         "is_json",
@@ -45,6 +50,7 @@ class Response:
         self.started = False
         self.is_stream = False
         self.is_json = False
+        self.encoding = ""
         self.rewriting: Literal["pass", "fail"] | None = None
         self.held_limit = 0
         self.trailers: Headers | None = None
@@ -53,13 +59,19 @@ class Response:
         """The engine's: the head of an answer is here."""
         self.status = status
         self.headers = headers
+        self.is_stream = self.is_json = False
+        self.encoding = ""
+        typed = False
         for name, value in headers.raw:
-            if name == b"content-type":
+            if name not in _DECLARING:
+                continue
+            if name == b"content-encoding":
+                self.encoding = self.encoding or value.strip().lower().decode("latin-1")
+            elif not typed:
+                typed = True
                 media_type = value.partition(b";")[0].strip().lower()
                 self.is_stream = media_type == b"text/event-stream"
                 self.is_json = media_type == b"application/json" or media_type.endswith(b"+json")
-                return
-        self.is_stream = self.is_json = False
 
     def rewrites(self, *, oversize: Literal["pass", "fail"] = "pass") -> None:
         """Announce that `on_event` will change this answer.

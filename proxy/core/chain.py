@@ -216,19 +216,22 @@ class Run:
     async def _ends(self, hooks: Iterable[tuple[int, Plugin, Any]], end: End) -> None:
         ex = self._ex
         flight = self._flight
+        task = asyncio.current_task()
+        marks = ex.timeline._marks
+        start = monotonic_ns()
         for _, plugin, hook in hooks:
-            flight.arm_end()
-            start = monotonic_ns()
+            flight.arm_end(task)
             try:
                 await hook(ex, end)
             except asyncio.CancelledError as error:
-                task = asyncio.current_task()
                 while task is not None and task.uncancel():
                     pass
                 log_failure(plugin, "on_end", TimeoutError("took too long") if flight.overdue else error, ex)
             except Exception as error:  # noqa: BLE001
                 log_failure(plugin, "on_end", error, ex)
-            ex.timeline._marks.append((plugin.name, "end", start, monotonic_ns()))
+            now = monotonic_ns()
+            marks.append((plugin.name, "end", start, now))
+            start = now
 
     def _failed(self, plugin: Plugin, hook: str, error: Exception) -> None:
         log_failure(plugin, hook, error, self._ex)

@@ -125,7 +125,7 @@ class Delivery:
             or not self._run.sees_events
         ):
             return self._pass(None)
-        encoding = (response.headers.get(b"content-encoding") or "").lower()
+        encoding = response.encoding
         if response.rewriting is not None and encoding not in ("", "identity"):
             raise errors.bad_encoding()
         if stream and response.rewriting is not None:

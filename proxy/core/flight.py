@@ -113,8 +113,8 @@ class Flight:
         self.ending = True
         self.deadline = NEVER
 
-    def arm_end(self) -> None:
-        """The task that now runs has `END_LIMIT` for its next hook."""
-        self._end_task = asyncio.current_task(self._loop)
+    def arm_end(self, task: "asyncio.Task[None] | None") -> None:
+        """This task, which now runs, has `END_LIMIT` for its next hook."""
+        self._end_task = task
         self.overdue = False
         self.deadline = self._loop.time() + END_LIMIT

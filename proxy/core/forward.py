@@ -261,7 +261,7 @@ class Trip:
         if not response.is_stream and response.rewriting is None:
             seen = response.is_json and run.sees_events
             if (not seen and response.trailers is None) or (
-                seen and response.held_limit and b"content-encoding" not in response.headers
+                seen and response.held_limit and not response.encoding
             ):
                 body = answer.whole()
                 if body is not None:

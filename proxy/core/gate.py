@@ -36,6 +36,8 @@ that `Connection` names, `x-weir-*`, and the `te` of a client that takes trailer
 _LOOKED_AT = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"te")
 )
+_PLAIN: set[bytes] = set()
+"""Names that were met and are nothing to look at: the same few come again and again. Bounded."""
 
 
 def check_framing(http_version: str, headers: Pairs) -> Framing:
@@ -49,9 +51,13 @@ def check_framing(http_version: str, headers: Pairs) -> Framing:
     upgrade = False
     named: frozenset[bytes] = frozenset()
     for name, value in headers:
+        if name in _PLAIN:
+            continue
         if name not in _LOOKED_AT:
             if name[:7] == OURS:
                 named |= {name}
+            elif len(_PLAIN) < 4096 and len(name) <= 64:
+                _PLAIN.add(name)
             continue
         if name == b"host":
             hosts += 1

@@ -7,6 +7,7 @@ towards the client; plugins see what a client says in one. Everything else stays
 
 import ipaddress
 from collections.abc import Sequence
+from operator import itemgetter
 
 from proxy.api.headers import Headers
 
@@ -58,23 +59,33 @@ def named_by(connection: bytes) -> frozenset[bytes]:
     return frozenset(token.strip() for token in lowered.split(b",")) - _NOT_NAMED
 
 
-class _Passing(dict[bytes, bool]):
-    """Which fields pass one leg, by name: names repeat, so one look-up is all it takes. Bounded."""
+class _Dropped:
+    """Which fields do not pass one leg. Names repeat, so those that pass are remembered, in a bound: where
+    all of a message do, that is seen without a loop in Python."""
 
-    def __init__(self, dropped: frozenset[bytes], prefix: bytes | None = None) -> None:
-        super().__init__()
-        self._dropped = dropped
+    def __init__(self, names: frozenset[bytes], prefix: bytes) -> None:
+        self._names = names
         self._prefix = prefix
+        self._passing: set[bytes] = set()
 
-    def __missing__(self, name: bytes) -> bool:
-        passes = name not in self._dropped and (self._prefix is None or not name.startswith(self._prefix))
-        if len(self) < 4096 and len(name) <= 64:
-            self[name] = passes
-        return passes
+    def pass_all(self, pairs: Pairs) -> bool:
+        """Whether nothing of this is dropped."""
+        if self._passing.issuperset(map(_FIRST, pairs)):
+            return True
+        dropped = False
+        for name, _ in pairs:
+            if name in self._names or name.startswith(self._prefix):
+                dropped = True
+            elif len(self._passing) < 4096 and len(name) <= 64:
+                self._passing.add(name)
+        return not dropped
+
+    def __call__(self, pair: tuple[bytes, bytes]) -> bool:
+        return pair[0] in self._names or pair[0].startswith(self._prefix)
 
 
-_TO_UPSTREAM = _Passing(_NOT_UPSTREAM)
-_TO_CLIENT = _Passing(HOP_BY_HOP, OURS)
+_FIRST = itemgetter(0)
+_TO_CLIENT = _Dropped(HOP_BY_HOP, OURS)
 
 
 def towards_upstream(pairs: Pairs) -> Pairs:
@@ -83,16 +94,17 @@ def towards_upstream(pairs: Pairs) -> Pairs:
     What `Connection` names and what is `OURS` is taken away by `without`, at the last moment: a client that
     names `Authorization` still has to show it to us, and `x-weir-dry-run` is for a plugin to read.
     """
-    return [pair for pair in pairs if _TO_UPSTREAM[pair[0]]]
+    return [pair for pair in pairs if pair[0] not in _NOT_UPSTREAM]
 
 
 def towards_client(pairs: Pairs) -> Pairs:
     """The upstream's fields that go back."""
-    kept = [pair for pair in pairs if _TO_CLIENT[pair[0]]]
-    if len(kept) != len(pairs):
-        for name, value in pairs:
-            if name == b"connection":
-                kept = without(kept, named_by(value))
+    if _TO_CLIENT.pass_all(pairs):
+        return pairs.copy()
+    kept = [pair for pair in pairs if not _TO_CLIENT(pair)]
+    for name, value in pairs:
+        if name == b"connection":
+            kept = without(kept, named_by(value))
     return kept
 
 
@@ -116,6 +128,7 @@ def client_address(peer: str, headers: Headers, trusted: Sequence[Network]) -> s
         return peer
     chain = [hop.strip() for value in headers.getall(b"x-forwarded-for") for hop in value.split(",")]
     for hop in reversed(chain):
+        hop = hop.partition("%")[0]  # a zone is of the host that wrote it, and may be any text
         try:
             ipaddress.ip_address(hop)
         except ValueError:

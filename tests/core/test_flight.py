@@ -168,7 +168,7 @@ async def test_while_ending_nothing_interrupts() -> None:
 async def test_the_last_hooks_have_a_limit_of_their_own_each() -> None:
     async def ends(flight: Flight) -> None:
         flight.begin_ending()
-        flight.arm_end()
+        flight.arm_end(asyncio.current_task())
         await forever(flight)
 
     flight, task = await in_a_task(ends)
@@ -186,7 +186,7 @@ async def test_a_last_hook_that_swallows_its_cancellation_is_cancelled_again() -
 
     async def ends(flight: Flight) -> None:
         flight.begin_ending()
-        flight.arm_end()
+        flight.arm_end(asyncio.current_task())
         for n in range(2):
             waiting.set()
             try:
