@@ -4,12 +4,11 @@ In doubt it may not. A body is read only where a key has patterns; one that cann
 which model it wants, would leave the choice to somebody who does not know the key.
 """
 
-import asyncio
 import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from proxy.api import ClientError, Exchange, find_member
+from proxy.api import ClientError, Exchange
 
 from .keys import allows
 
@@ -20,9 +19,6 @@ _VERB = re.compile(r"(?:^|/)models/+([^/;]*):", re.IGNORECASE)
 _JSON = re.compile(r"[a-z]+/(?:[a-z0-9.-]+[+-])?json")
 _NAMES = ("model", "models")
 """Members that name models; `models` is a list of those to fall back to, as some gateways take it."""
-_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
-_AT_ONCE = 64 * 1024
-"""Bytes of a body that is searched on the event loop: under 1 ms."""
 
 
 async def check(ex: Exchange, patterns: tuple[str, ...]) -> None:
@@ -44,7 +40,7 @@ async def check(ex: Exchange, patterns: tuple[str, ...]) -> None:
         raise _refused("This API key is for certain models, so it takes JSON only (content-type).")
     body = await request.read()
     if body:
-        names += await _named(body, await request.json())
+        names += _named(await request.json())
     if not names:
         raise _refused("This API key is for certain models: name one of them in `model`.")
     allowed = allows(patterns)
@@ -53,39 +49,15 @@ async def check(ex: Exchange, patterns: tuple[str, ...]) -> None:
             raise _refused("This API key may not use this model. GET /models lists those that it may.")
 
 
-async def _named(body: bytes, fields: Any) -> list[Any]:
-    """What a body says in the members that name models."""
+def _named(fields: Any) -> list[Any]:
+    """What a body says in the members that name models. That one stands twice, `json()` has refused."""
     if not isinstance(fields, dict):
         raise _refused("This API key is for certain models, so a body is a JSON object.")
-    named: list[Any] = []
-    for name, value in fields.items():
-        if name.casefold() not in _NAMES:
-            continue
-        if name not in _NAMES:  # some servers read member names without regard to case
-            raise _refused("Write `model` in lower case.")
-        if await _stands_twice(body, name):  # which of the two counts is the upstream's secret
-            raise _refused(f"The body has `{name}` twice.")
-        if name == "model":
-            if value is not None:
-                named.append(value)
-        else:
-            named += value if isinstance(value, list) else [value]
+    model, fallbacks = fields.get("model"), fields.get("models")
+    named = [] if model is None else [model]
+    if "models" in fields:
+        named += fallbacks if isinstance(fallbacks, list) else [fallbacks]
     return named
-
-
-async def _stands_twice(body: bytes, name: str) -> bool:
-    if body.count(b'"%b"' % name.encode()) < 2 and not _ESCAPED_LETTER.search(body):
-        return False
-    if len(body) <= _AT_ONCE:
-        return _finds_two(body, name)
-    return await asyncio.to_thread(_finds_two, body, name)
-
-
-def _finds_two(body: bytes, name: str) -> bool:
-    last = find_member(body, name)
-    if last is None:
-        return False
-    return find_member(b'%b"":0%b' % (body[: last.start], body[last.end :]), name) is not None
 
 
 def _is_json(declared: str) -> bool:

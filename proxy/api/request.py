@@ -1,13 +1,26 @@
 """The request of an exchange, as it came in and as it will go upstream."""
 
+import asyncio
+import re
 from typing import Any, Protocol
 
 import orjson
 
+from proxy.api.duplicates import AT_ONCE, ambiguous
 from proxy.api.errors import ClientError
 from proxy.api.headers import Headers
 
 _UNPARSED: Any = object()
+_AS_MOST = ["application/json"]
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([^\s;,\"']*)")
+_LIKE_ASCII = re.compile(r"utf-?8|us-ascii|ascii|iso-?8859-\d+|latin-?1|windows-125\d")
+"""Charsets in which what is not ASCII, and so no name or structure, may be something else."""
+
+
+def _is_utf8(content_type: str) -> bool:
+    """Whether this can be read as UTF-8. An upstream that believes `charset=utf-7` reads another text."""
+    content_type = content_type.lower()
+    return "charset" not in content_type or all(map(_LIKE_ASCII.fullmatch, _CHARSET.findall(content_type)))
 
 
 class BodySource(Protocol):
@@ -92,20 +105,35 @@ class Request:
     async def json(self) -> Any:
         """The body as JSON, parsed once for all plugins and not to be modified.
 
-        Raises `ClientError`: 400 `invalid_json`, or 415 for a compressed body. Change a body with
-        `set_body`, on bytes: parsing and writing JSON again loses 2^64 and duplicate keys.
+        Raises `ClientError`: 400 `invalid_json`; 400 `duplicate_key` if a member of `METERED` stands twice or
+        in capitals, since the upstream may read another of the two; 415 for a body that is compressed, or in
+        a charset in which the same bytes say something else. Change a body with `set_body`, on bytes:
+        parsing and writing JSON again loses 2^64 and duplicate keys.
         """
         if self._json is _UNPARSED:
-            encoding = self.headers.get(b"content-encoding")
-            if encoding is not None and encoding.lower() != "identity":
+            headers = self.headers
+            if b"content-encoding" in headers and any(
+                value.lower() != "identity" for value in headers.getall(b"content-encoding")
+            ):
                 raise ClientError(
                     415, "unsupported_encoding", "Send the request body without Content-Encoding."
                 )
+            types = headers.getall(b"content-type")
+            if types != _AS_MOST and not all(map(_is_utf8, types)):
+                raise ClientError(415, "unsupported_encoding", "Send the request body in UTF-8.")
+            body = await self._body.read()
             try:
-                self._json = orjson.loads(await self._body.read())
+                parsed = orjson.loads(body)
             except orjson.JSONDecodeError as error:
                 # orjson's message names the place and quotes nothing of the body.
                 raise ClientError(400, "invalid_json", f"The request body is not JSON: {error}.") from None
+            if len(body) <= AT_ONCE:
+                wrong = ambiguous(body, parsed)
+            else:
+                wrong = await asyncio.to_thread(ambiguous, body, parsed)
+            if wrong is not None:
+                raise ClientError(400, "duplicate_key", wrong)
+            self._json = parsed
         return self._json
 
     def set_body(self, body: bytes) -> None:

@@ -101,3 +101,65 @@ async def test_the_first_bytes_are_the_bodys() -> None:
     assert made.length is None
     source.length = 6
     assert made.length == 6
+
+
+@pytest.mark.fault("D3")
+async def test_a_member_that_stands_twice_is_refused_where_it_is_metered() -> None:
+    """Also in a body that is looked at in a thread."""
+    for filler in ("x", "x" * 300_000):
+        made, _ = request(b'{"model":"a","y":"%b","mod\\u0065l":"b"}' % filler.encode())
+        for _ in range(2):
+            with pytest.raises(ClientError) as caught:
+                await made.json()
+            assert (caught.value.status, caught.value.code) == (400, "duplicate_key")
+        made, _ = request(b'{"x":1,"x":"%b"}' % filler.encode())
+        assert await made.json() == {"x": filler}
+
+
+@pytest.mark.fault("D11")
+async def test_no_content_coding_hides_behind_another() -> None:
+    made, _ = request(b"1", ("content-encoding", "identity"), ("content-encoding", "br"))
+    with pytest.raises(ClientError) as caught:
+        await made.json()
+    assert (caught.value.status, caught.value.code) == (415, "unsupported_encoding")
+
+
+@pytest.mark.fault("D4")
+async def test_no_charset_hides_behind_another_content_type() -> None:
+    for both in (
+        ("application/json", "text/json; charset=utf-7"),
+        ("a/b; charset=utf-16", "application/json"),
+    ):
+        made, _ = request(b"1", *(("content-type", one) for one in both))
+        with pytest.raises(ClientError) as caught:
+            await made.json()
+        assert (caught.value.status, caught.value.code) == (415, "unsupported_encoding")
+
+
+@pytest.mark.fault("D4")
+@pytest.mark.parametrize(
+    ("content_type", "passes"),
+    [
+        ("application/json", True),
+        ("application/json; charset=utf-8", True),
+        ('Application/JSON;Charset="UTF8"', True),
+        ("application/json; charset=ISO-8859-1", True),
+        ("text/plain", True),
+        ("application/json; charset=utf-7", False),
+        ("application/json; charset = 'UTF-16LE'", False),
+        ("application/json; charset=utf-8; charset=utf-7", False),
+        ("application/json; charset=", False),
+        ("application/json; charset=cp037", False),
+    ],
+)
+async def test_a_charset_in_which_the_body_would_say_something_else_is_refused(
+    content_type: str, passes: bool
+) -> None:
+    """`+ACI-` is a quotation mark in UTF-7, so that one text has different members for two readers."""
+    made, _ = request(b'{"x":"+ACI-"}', ("content-type", content_type))
+    if passes:
+        assert await made.json() == {"x": "+ACI-"}
+    else:
+        with pytest.raises(ClientError) as caught:
+            await made.json()
+        assert (caught.value.status, caught.value.code) == (415, "unsupported_encoding")

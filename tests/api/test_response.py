@@ -44,6 +44,23 @@ def test_the_content_type_says_what_it_is(content_type: str | None, stream: bool
     assert (response.status, response.is_stream, response.is_json) == (201, stream, json)
 
 
+@pytest.mark.parametrize(
+    ("fields", "encoding"),
+    [
+        ([], ""),
+        ([("content-encoding", " GZIP ")], "gzip"),
+        ([("content-type", "application/json"), ("content-encoding", "br")], "br"),
+        ([("content-encoding", "gzip"), ("content-encoding", "identity")], "gzip"),
+    ],
+)
+def test_the_head_says_how_the_answer_is_compressed(fields: list[tuple[str, str]], encoding: str) -> None:
+    response = Response()
+    response.begin(200, Headers.of(fields))
+    assert response.encoding == encoding
+    response.begin(502, Headers())
+    assert response.encoding == ""
+
+
 def test_a_second_head_takes_the_place_of_the_first() -> None:
     response = begun("text/event-stream")
     response.begin(502, Headers.of([("content-type", "application/json")]))

@@ -41,6 +41,16 @@ def test_a_hop_is_a_name_a_phase_and_two_moments() -> None:
     assert (name, phase, start, end) == ("auth", "request", 1, 2)
 
 
+def test_sums_are_of_all_phases_of_a_hop_however_often_they_are_asked_for() -> None:
+    timeline = Timeline()
+    assert timeline.sums() == {}
+    timeline._marks += [("auth", "request", 10, 12), ("limiter", "request", 12, 20)]
+    assert timeline.sums() == {"auth": 2, "limiter": 8}
+    timeline._marks.append(("limiter", "end", 30, 31))
+    assert timeline.sums() == {"auth": 2, "limiter": 9}
+    assert timeline.sums() == {"auth": 2, "limiter": 9}
+
+
 def test_timelines_do_not_share_hops() -> None:
     one, other = Timeline(), Timeline()
     one._marks.append(("auth", "request", 1, 2))

@@ -70,6 +70,19 @@ async def test_who_names_no_model_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        b'{"model":"gpt-4o","models":["gpt-4o","gpt-4"]}',
+        b'{"model":"gpt-4o","models":"gpt-4"}',
+        b'{"model":"gpt-4o","models":null}',
+        b'{"models":["gpt-4"]}',
+    ],
+)
+async def test_all_that_a_body_names_have_to_match(body: bytes) -> None:
+    refused(await asked(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
         b'{"model":"gpt-4","model":"gpt-4o"}',
         b'{"model":"gpt-4o","model":"gpt-4"}',
         b'{"model":"gpt-4o","model":"gpt-4o"}',
@@ -78,16 +91,13 @@ async def test_who_names_no_model_is_refused(body: bytes) -> None:
         b'{"model":"gpt-4o","Model":"gpt-4"}',
         b'{"model":"gpt-4o","MODEL":"gpt-4"}',
         b'{"MODEL":"gpt-4o"}',
-        b'{"model":"gpt-4o","models":["gpt-4o","gpt-4"]}',
-        b'{"model":"gpt-4o","models":"gpt-4"}',
-        b'{"models":["gpt-4"]}',
         '{"model":"gpt-4o","model\u017f":["gpt-4"]}'.encode(),  # an s, for who folds cases (Go does)
         b'{"models":["gpt-4o"],"models":["gpt-4o"]}',
         b'{"model":"gpt-4","a":"' + b"x" * 100_000 + b'","model":"gpt-4o"}',
     ],
 )
 async def test_there_is_no_way_around_by_naming_two(body: bytes) -> None:
-    refused(await asked(body))
+    refused(await asked(body), 400, "duplicate_key")
 
 
 @pytest.mark.parametrize(
@@ -243,5 +253,7 @@ async def test_whatever_member_a_server_reads_it_is_allowed(members: list[tuple[
         assert model_members
         assert set(model_members) == {"gpt-4o"}
         assert b"Model" not in body
+    elif played.status == 400:
+        refused(played, 400, "duplicate_key")
     else:
         refused(played)

@@ -179,6 +179,7 @@ async def test_else_its_address() -> None:
     assert who.user == PEER
 
 
+@pytest.mark.fault("C18")
 @pytest.mark.parametrize(("trusted", "address"), [([], PEER), (["192.0.2.0/24"], "198.51.100.7")])
 async def test_the_address_is_the_proxys_word_only_if_it_is_trusted(trusted: list[str], address: str) -> None:
     who, _ = await admitted(
