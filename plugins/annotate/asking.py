@@ -73,10 +73,11 @@ def is_plain_null(raw: bytes, at: int) -> bool:
     """Whether an event is OpenAI's own chunk without a usage.
 
     It is one line, and the `"usage"` at `at` is null, and a member of the object that the line is, since only
-    texts are behind it.
+    texts are behind it. White space before its comma is for `without_null` to take along.
     """
     return (
         raw[at - 1 : at + _AFTER] == _ADDED
+        and raw[at - 2] > 32
         and raw[:7] == b"data: {"
         and raw.find(b"\n") == len(raw) - 2
         and raw.find(b"\r") < 0

@@ -89,7 +89,7 @@ async def _estimate(
     """What `precost` would have said, were it in the chain."""
     if endpoint not in ENDPOINTS or not body:
         return None
-    if quick(raw):
+    if quick(raw, body):
         prompt = read(endpoint, body, known)
     else:
         reading = counting.begin(partial(read, endpoint, body, known))

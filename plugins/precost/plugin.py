@@ -4,9 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from decimal import Decimal
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from proxy.api import DRY_RUN, ESTIMATE, ClientError, Estimate, Exchange, Plugin, Server
 from proxy.pricing import tokens
@@ -41,7 +40,8 @@ THREADS = 2
 """Bodies of many parts that are read at a time off the loop; more of them wait. Counting has its own."""
 _COST = b"x-weir-estimated-cost-usd"
 _TOKENS = b"x-weir-estimated-input-tokens"
-_METHOD = b"x-weir-estimate-method"
+_METHODS = {method: (b"x-weir-estimate-method", method.encode()) for method in ("tiktoken", "upper_bound")}
+_LOOKED_AT = frozenset((b"content-type", b"content-encoding", HEADER))
 log = logging.getLogger("weir.precost")
 
 
@@ -95,36 +95,45 @@ class PreCost(Plugin):
         is_json = True
         content_type = b""
         for name, value in request.headers.raw:
+            if name not in _LOOKED_AT:
+                continue
             if name == b"content-type":
                 is_json = is_json and _may_be_json(value)
                 content_type = value
             elif name == b"content-encoding":
                 is_json = is_json and value.lower() == b"identity"
-            elif name == HEADER:
+            else:
                 dry = wanted(value) or dry
-        endpoint, deployment = operation(request.endpoint)
+        endpoint, deployment = request.endpoint, None
+        if endpoint not in ENDPOINTS:
+            endpoint, deployment = operation(endpoint)
         if endpoint in FORMS and request.method == "POST" and b"json" not in content_type:
             if dry:
                 raise impossible()
             await self._upload(ex, endpoint, content_type, deployment)
             return
-        if is_json and request.method == "POST" and (endpoint in ENDPOINTS or endpoint in FORMS):
+        # Where unknown models are rejected, what cannot be read must not be a way around.
+        readable = is_json or (endpoint in ENDPOINTS and self._rejects_unknown)
+        if readable and request.method == "POST" and (endpoint in ENDPOINTS or endpoint in FORMS):
             try:
                 raw = await request.read()
                 body = await request.json()
             except ClientError as error:
-                if dry or error.code != "invalid_json":
+                if dry or error.code != "invalid_json" or self._rejects_unknown:
                     raise
                 return  # the upstream will say what it thinks of it
             if deployment is not None and isinstance(body, dict) and not isinstance(body.get("model"), str):
                 body = {**body, "model": deployment}
             known = self._known(body.get("model"), ex.upstream) if isinstance(body, dict) else None
-            if quick(raw):
+            if quick(raw, body):
                 prompt = read(endpoint, body, known)
             else:
                 prompt = await self._in_thread(read, endpoint, body, known)
             if prompt is not None:
-                await self._estimate(ex, prompt, known, dry=dry)
+                if _is_small(prompt) and tokens.loaded(prompt.encoding) and not dry:
+                    self._fill(ex, prompt, known, prompt.count())
+                else:
+                    await self._estimate(ex, prompt, known, dry=dry)
                 return
         if dry:
             raise impossible()
@@ -137,7 +146,7 @@ class PreCost(Plugin):
         pairs = ex.response.headers.raw
         counted = estimate.input_tokens
         pairs.append((_TOKENS, b"%d" % (estimate.input_bound if counted is None else counted)))
-        pairs.append((_METHOD, estimate.method.encode()))
+        pairs.append(_METHODS[estimate.method])
         if estimate.max_cost is not None:
             pairs.append((_COST, format(estimate.max_cost, "f").encode()))
 
@@ -169,10 +178,15 @@ class PreCost(Plugin):
             raise unknown_model(model)
         return known
 
+    @property
+    def _rejects_unknown(self) -> bool:
+        return self._prices is not None and self._prices.rejects_unknown
+
     async def _estimate(self, ex: Exchange, prompt: Prompt, known: Model | None, *, dry: bool) -> None:
+        """Fill ESTIMATE, and for a dry run its answer, whatever has to be waited for."""
         counted: int | None = None
         count: Count | None = None
-        if prompt.size + _BEGIN * len(prompt.texts) <= INLINE:
+        if _is_small(prompt):
             encoding = prompt.encoding
             ready = not prompt.texts or tokens.loaded(encoding)  # tokens that came as such need no vocabulary
             if ready or await self._in_thread(self._usable, encoding):
@@ -183,22 +197,44 @@ class PreCost(Plugin):
             if dry:
                 exact = await count()
                 counted = exact if count.counted and tokens.loaded(prompt.encoding) else None
-        expected = prompt.bound if counted is None else counted
-        output = max_output(prompt, known)
-        prices, upstream, cost = self._prices, ex.upstream, None
-        if prices is not None:
-            cost = max_cost(prompt, prices, input_tokens=expected, output_tokens=output, upstream=upstream)
-        method: Literal["tiktoken", "upper_bound"] = "upper_bound" if counted is None else "tiktoken"
-        units = prompt.units or None
-        estimate = Estimate(prompt.bound, method, counted, output, cost, count, prompt.model, units)
-        ex[ESTIMATE] = estimate
+        estimate = self._fill(ex, prompt, known, counted, count)
         if dry:
-            input_cost: Decimal | None = None
+            prices, input_cost = self._prices, None
             if prices is not None and prompt.model is not None:
                 input_cost = prices.input_cost(
-                    prompt.model, input_tokens=expected, service_tier=prompt.service_tier, upstream=upstream
+                    prompt.model,
+                    input_tokens=prompt.bound if counted is None else counted,
+                    service_tier=prompt.service_tier,
+                    upstream=ex.upstream,
                 )
             ex[DRY_RUN] = dry_run(prompt, estimate, input_cost)
+
+    def _fill(
+        self,
+        ex: Exchange,
+        prompt: Prompt,
+        known: Model | None,
+        counted: int | None,
+        count: Count | None = None,
+    ) -> Estimate:
+        """The estimate, which ESTIMATE has from now on."""
+        bound = prompt.bound
+        output = max_output(prompt, known)
+        prices, cost = self._prices, None
+        if prices is not None:
+            expected = bound if counted is None else counted
+            cost = max_cost(prompt, prices, input_tokens=expected, output_tokens=output, upstream=ex.upstream)
+        estimate = ex[ESTIMATE] = Estimate(
+            bound,
+            "upper_bound" if counted is None else "tiktoken",
+            counted,
+            output,
+            cost,
+            count,
+            prompt.model,
+            prompt.units or None,
+        )
+        return estimate
 
     def _count(self, prompt: Prompt) -> int:
         return prompt.count() if self._usable(prompt.encoding) else prompt.bound
@@ -221,6 +257,11 @@ class PreCost(Plugin):
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+
+def _is_small(prompt: Prompt) -> bool:
+    """Whether it is counted on the event loop."""
+    return prompt.size + _BEGIN * len(prompt.texts) <= INLINE
 
 
 def _may_be_json(content_type: bytes) -> bool:

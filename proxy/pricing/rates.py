@@ -199,7 +199,9 @@ class Ceiling:
         """Rounded up to a picodollar; None where tokens have no price."""
         if self._input is None:
             return None
-        total = max(input_tokens, 0) * self._input + max(output_tokens, 0) * (self._output or 0)
+        total = input_tokens * self._input if input_tokens > 0 else 0
+        if output_tokens > 0:
+            total += output_tokens * (self._output or 0)
         finer = self._finer
         if finer == 1:
             return _amount(total, self._scale)

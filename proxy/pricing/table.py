@@ -13,7 +13,7 @@ from . import schema
 from .catalogue import Catalogue, Offer
 from .names import LONGEST
 from .schema import Document, UnknownModel, UpstreamEntry
-from .tariff import NO_USAGE, SERVED, UNKNOWN, Period, Tariff
+from .tariff import NO_USAGE, SERVED, UNKNOWN, Tariff
 from .values import Cost, Model, Usage
 
 REMEMBERED: Final = 4096
@@ -139,8 +139,9 @@ class Table:
 
         What is not counted in tokens is not in it: tools, and models that are sold by the second or image.
         """
-        offer, period = self._asked(model, service_tier, upstream, at)
-        if offer is None or period is None:
+        tier = SERVED.get(service_tier, UNKNOWN)
+        offer, tariff, _, _ = self._chosen(None, _bounded(model), upstream, tier)
+        if offer is None or tariff is None or (period := tariff.at(at)) is None:
             return None
         ceiling = period.ceiling(input_tokens)
         if output_tokens is None:
@@ -159,15 +160,9 @@ class Table:
         at: float | None = None,
     ) -> Decimal | None:
         """What so many uncached tokens of text cost, or None."""
-        _, period = self._asked(model, service_tier, upstream, at)
+        tariff = self._chosen(None, _bounded(model), upstream, SERVED.get(service_tier, UNKNOWN)).tariff
+        period = None if tariff is None else tariff.at(at)
         return None if period is None else period.input(input_tokens)
-
-    def _asked(
-        self, model: str, service_tier: str | None, upstream: str | None, at: float | None
-    ) -> tuple[Offer | None, Period | None]:
-        tier = SERVED.get(service_tier, UNKNOWN)
-        found = self._chosen(None, _bounded(model), upstream, tier)
-        return found.offer, None if found.tariff is None else found.tariff.at(at)
 
     def _catalogue(self, upstream: str | None) -> Catalogue:
         return self._plain if upstream is None else self._catalogues.get(upstream, self._plain)

@@ -4,9 +4,11 @@ import string
 import subprocess
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 
 import pytest
+import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -32,17 +34,84 @@ BLANKS = st.sampled_from([" ", "  ", "\n", "\n\n ", ", ", ". ", "\t", "。", "\u
 @pytest.fixture(autouse=True, scope="module")
 def _vocabularies() -> None:
     tokens.preload(*VOCABULARIES)  # so that no example takes the time of it
+    for encoding in VOCABULARIES:
+        theirs(encoding)
+
+
+@cache
+def theirs(encoding: str) -> tiktoken.Encoding:
+    """As tiktoken makes it, with the pattern that is published."""
+    vocabulary = VOCABULARIES[encoding]
+    return tiktoken.Encoding(
+        encoding, pat_str=vocabulary.pattern, mergeable_ranks=load(vocabulary), special_tokens={}
+    )
 
 
 def plain(text: str, encoding: str) -> int:
     """tiktoken's own answer, in one go."""
-    return len(tokens._encoders[encoding](text))
+    return len(theirs(encoding).encode_ordinary(text))
 
 
 @settings(deadline=None)
 @given(ODD, ENCODINGS)
 def test_a_count_is_tiktokens_and_never_above_the_bound(text: str, encoding: str) -> None:
     assert tokens.count(text, encoding) == plain(text, encoding) <= tokens.bound(text)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                " ",
+                "  ",
+                "\t",
+                "\n",
+                "\r\n",
+                "\u00a0",
+                "\u2003 ",
+                "\x1c",
+                "\x85",
+                "/",
+                "'",
+                "'s",
+                "'S",
+                "'\u017f",
+                "'ll",
+            ),
+            *(
+                "a",
+                "Zebra",
+                "zEBRA",
+                "é",
+                "\u0301",
+                "ǅ",
+                "ʰ",
+                "中",
+                "7",
+                "1234",
+                "²",
+                "!",
+                "?!",
+                "_",
+                "😀",
+                "\u200d",
+            ),
+        ]
+    ),
+    max_size=40,
+).map("".join)
+
+
+@settings(deadline=None, max_examples=500)
+@given(ODD | PIECES, ENCODINGS)
+def test_the_quick_pattern_cuts_as_the_published_one(text: str, encoding: str) -> None:
+    assert tokens._encoders[encoding](text) == theirs(encoding).encode_ordinary(text)
+
+
+@pytest.mark.parametrize("encoding", VOCABULARIES)
+def test_it_does_so_where_each_of_its_parts_counts(encoding: str) -> None:
+    text = "\n\né \nB  \n\n B WE'Vea I'LLa x'\u017fun  12345!!\n\n/ \t\tif \n  \n   b  \n  "
+    assert tokens._encoders[encoding](text) == theirs(encoding).encode_ordinary(text)
 
 
 @settings(deadline=None)

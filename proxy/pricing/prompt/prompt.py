@@ -51,7 +51,8 @@ class Prompt:
         if not self.countable:
             return self.bound
         encoding = self.encoding
+        known = tokens.lately(encoding)
         total = self.fixed
         for text in self.texts:
-            total += tokens.count(text, encoding)
+            total += known.get(hash(text)) or tokens.count(text, encoding)
         return total

@@ -1,6 +1,6 @@
 """Endpoint and body → prompt."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from proxy.pricing.prompt.chat import chat
@@ -35,6 +35,8 @@ ENDPOINTS = frozenset(_READERS) - FORMS
 """Endpoints whose prompt is counted, spelled as `Request.endpoint`. They take JSON alone."""
 _QUICK = 256 * 1024
 _FEW = 4096
+_AT_A_GLANCE = 32
+_SEPARATORS = (b"{", b"[", b",")
 
 
 def read(endpoint: str, body: Any, known: Model | None = None) -> Prompt | None:
@@ -54,11 +56,41 @@ def read_upload(endpoint: str, form: Form, known: Model | None = None) -> Prompt
     return None if reader is None else reader(form, known)
 
 
-def quick(raw: bytes) -> bool:
+def quick(raw: bytes, body: Any) -> bool:
     """Whether `read` takes less than 5 ms with this body, and its counting little more than its text needs.
 
-    What takes time is the number of values in it: their commas and brackets are looked for.
+    What takes time is the number of values in it. They are few in a chat of some long texts, which is seen at
+    a glance; else their commas and brackets are looked for in its bytes.
     """
-    if len(raw) <= _FEW:
+    size = len(raw)
+    if size <= _FEW:
         return True
-    return len(raw) <= _QUICK and raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= _FEW
+    if size > _QUICK:
+        return False
+    if _few(body):
+        return True
+    left = _FEW
+    for separator in _SEPARATORS:
+        # `replace` finds them by memchr, in a quarter of the time that `count` takes, and stops in time.
+        left -= size - len(raw.replace(separator, b"", left + 1))
+        if left < 0:
+            return False
+    return True
+
+
+def _few(body: Any) -> bool:
+    """Whether there are `_AT_A_GLANCE` values in it at most."""
+    left = _AT_A_GLANCE
+    waiting = [body]
+    for each in waiting:
+        if isinstance(each, dict):
+            inner: Collection[Any] = each.values()
+        elif isinstance(each, list):
+            inner = each
+        else:
+            continue
+        left -= len(inner)
+        if left < 0:
+            return False
+        waiting += inner
+    return True

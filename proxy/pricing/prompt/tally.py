@@ -32,9 +32,12 @@ class Tally:
 
     def __init__(self, body: Mapping[str, Any], known: Model | None = None) -> None:
         model = body.get("model")
-        self.model = model if isinstance(model, str) else None
-        self.name = self.model if known is None else known.id
-        self.traits = traits_for(self.model) if known is None else traits_for(known.id, known.encoding)
+        self.model = name = model if isinstance(model, str) else None
+        encoding = None
+        if known is not None:
+            name, encoding = known.id, known.encoding
+        self.name = name
+        self.traits = traits_for(name, encoding)
         self.texts: list[str] = []
         self.fixed = 0
 

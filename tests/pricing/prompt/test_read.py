@@ -259,14 +259,33 @@ def test_a_schema_is_not_visited_twice() -> None:
         (b"{}", True),
         (b'{"messages": [{"role": "user", "content": "' + b"x" * 200_000 + b'"}]}', True),
         (b'{"messages": [{"role": "user", "content": "' + b"x" * 300_000 + b'"}]}', False),
+        (b'{"messages": [{"role": "user", "content": "' + b"x," * 20_000 + b'"}]}', True),
+        (b'"' + b"," * 20_000 + b'"', True),
+        (b'{"messages": [' + b"1," * 4000 + b"1]}", True),
         (b'{"messages": [' + b"1," * 5000 + b"1]}", False),
-        (b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", False),
-        (b'{"messages": ' + b'{"":' * 5000 + b"1" + b"}" * 5000 + b"}", False),
+        (b'{"messages": [' + b"[1]," * 2500 + b"1]}", False),
+        (b'{"messages": [' + b'{"":' * 900 + b"[]" + b"}" * 900 + b"," + b"[]," * 1200 + b"1]}", True),
+        (b'{"messages": [' + b'{"":' * 900 + b"[]" + b"}" * 900 + b"," + b"[]," * 1800 + b"1]}", False),
+        (b'{"":' * 900 + b'"' + b"{" * 5000 + b'"' + b"}" * 900, False),
     ],
-    ids=["empty", "a text", "a long text", "many values", "deep lists", "deep objects"],
+    ids=[
+        *("empty", "a text", "a long text", "one with many commas", "no object", "values", "many values"),
+        *("many lists", "deep and some lists", "deep and many lists", "what looks like many values"),
+    ],
 )
 def test_a_body_is_quick_if_it_is_short_and_has_few_values(body: bytes, expected: bool) -> None:
-    assert quick(body) is expected
+    assert quick(body, orjson.loads(body)) is expected
+
+
+@given(JSON)
+def test_a_body_is_quick_by_its_separators(value: Any) -> None:
+    body = {"messages": [value] * 500}
+    try:
+        raw = orjson.dumps(body)
+    except TypeError:  # a number too large, half a character
+        return
+    separators = sum(map(raw.count, (b"{", b"[", b",")))
+    assert quick(raw, body) is (len(raw) <= 256 * 1024 and (len(raw) <= 4096 or separators <= 4096))
 
 
 def test_an_alias_is_read_as_what_it_stands_for() -> None:
