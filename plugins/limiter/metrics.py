@@ -87,7 +87,7 @@ class Metrics(Collector):
             ),
             CounterMetricFamily(
                 "weir_limiter_settlements_lost",
-                "Settlements that Redis was never told, because too many waited for it.",
+                "Settlements that Redis was never told: too many waited for it, or Weir stopped.",
                 labels=[],
             ),
         )

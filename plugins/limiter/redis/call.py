@@ -1,13 +1,16 @@
 """One call to the script: what it is told, and what its answer means."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import orjson
 
 from ..limit import Kind, Limit
 from ..meter import NEVER, Taken
 from ..store import Ask
+
+LOST: Final = b"lost"
+"""What the script says, and nothing else, when Redis no longer knows what this process was told it knew."""
 
 
 class Give(NamedTuple):
@@ -45,8 +48,19 @@ class Call:
         self.gives = gives
         self.asked = asked
 
-    def written(self, prefix: str, process: str, lease: int) -> tuple[list[str], bytes]:
-        """The keys and the argument. `prefix` begins every key, `process` is who asks, `lease` is in µs."""
+    def written(
+        self,
+        prefix: str,
+        process: str,
+        lease: int,
+        answered: int = 0,
+        spent: Iterable[tuple[str, int, int]] = (),
+    ) -> tuple[list[str], bytes]:
+        """The keys and the argument. `prefix` begins every key, `process` is who asks, `lease` is in µs.
+
+        `answered` is the number of the last call that was answered, 0 if Redis need not know of it. `spent`
+        is put back first: `(name, end of the window, amount)` of budgets.
+        """
         keys = [f"{prefix}process\n{process}"]
         places: dict[str, int] = {}
         limits: list[tuple[str | int, ...]] = []
@@ -65,6 +79,11 @@ class Call:
                 place = places[name] = len(keys)
             return number, place
 
+        restored = []
+        for name, ends, amount in spent:
+            keys.append(prefix + name)
+            places[keys[-1]] = len(keys)
+            restored.append((len(keys), ends, amount))
         gives = [
             (*at(limit, key), reserved, used, receipt) for limit, key, reserved, used, receipt in self.gives
         ]
@@ -74,7 +93,7 @@ class Call:
             for limit, key, amount in asked:
                 ask += (*at(limit, key), amount, 1 if limit.shadow else 0)
             asks.append(ask)
-        return keys, orjson.dumps((self.number, lease, limits, gives, asks))
+        return keys, orjson.dumps((self.number, lease, limits, gives, asks, answered, restored))
 
     def read(self, outcome: bytes) -> list[list[Taken]]:
         """What the limits of each request said."""

@@ -5,12 +5,15 @@
 -- would be larger. Amounts are at most 2^53 (money, in nanodollars) or 2^50 (all else); see grammar.py.
 --
 -- KEYS[1]  what this process asked last, the others are buckets. All have one hash tag and an expiry.
--- ARGV[1]  JSON: number of the call (0: it changes nothing), µs of a lease, limits, gives, asks
+-- ARGV[1]  JSON: number of the call (0: it changes nothing), µs of a lease, limits, gives, asks, number of the
+--          last call that was answered (0: need not be known), spent
 --   limits    {'r', interval, scale, burst} | {'b', amount, µs of the window or 0 for a month} | {'l', amount}
 --   gives     {limit, key, reserved, used, receipt}; of a lease the receipt is its id, and used > 0 renews it
+--   spent     {key, end of the window, amount} of budgets that were lost; the higher one counts
 --   asks      {1 or 0 to only look, id, limit, key, amount, 1 for a shadow, limit, key, …}
 --
 -- Returns four numbers for each limit of each ask: receipt (0: refused), wait (-1: for ever), remaining, reset.
+-- Or "lost", and does nothing, when what the process was answered is not known here: then other keys are gone too.
 
 local floor, fmod, max, min, format = math.floor, math.fmod, math.max, math.min, string.format
 local EXACT = 9007199254740992
@@ -20,18 +23,20 @@ local TRY_AGAIN = 1000000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local number, lease, limits, gives, asks = unpack(cjson.decode(ARGV[1]))
+local number, lease, limits, gives, asks, answered, spent = unpack(cjson.decode(ARGV[1]))
 
+local last = redis.call('GET', KEYS[1])
+local done, before = 0, ''
+if last then
+  done, before = string.match(last, '^(%d+) (.*)$')
+  done = tonumber(done)
+end
+if done < answered then
+  return 'lost'
+end
 -- A call that was answered too late is sent again, to learn whether it was done. One number is done once.
-if number > 0 then
-  local last = redis.call('GET', KEYS[1])
-  if last then
-    local done, outcome = string.match(last, '^(%d+) (.*)$')
-    done = tonumber(done)
-    if done >= number then
-      return done == number and outcome or ''
-    end
-  end
+if number > 0 and done >= number then
+  return done == number and before or ''
 end
 
 -- floor(a * b / m) and the rest; exact for a, b < 2^53 and m < 2^42, or m < 2^51 bit by bit.
@@ -228,6 +233,16 @@ local function give_budget(limit, key, reserved, used, ends)
   writers[key] = write_budget
 end
 
+local function restore_budget(key, ends, amount)
+  local bucket = budget(key)
+  if ends <= now or (bucket[1] and bucket[1] > ends) then
+    return
+  end
+  bucket[2] = bucket[1] == ends and max(bucket[2], amount) or amount
+  bucket[1] = ends
+  writers[key] = write_budget
+end
+
 -- Leases ---------------------------------------------------------------------------------------------
 
 local function exactly(value)
@@ -271,6 +286,10 @@ end
 local take = {r = take_rate, b = take_budget, l = take_lease}
 local commit = {r = commit_rate, b = commit_budget, l = commit_lease}
 local give = {r = give_rate, b = give_budget, l = give_lease}
+
+for _, each in ipairs(spent) do
+  restore_budget(each[1], each[2], each[3])
+end
 
 for _, each in ipairs(gives) do
   local limit = limits[each[1]]

@@ -28,10 +28,17 @@ class Settlements:
         self._next: Give | None = None
         self.running: dict[str, Sequence[Give]] = {}
         """By the request's id: what renews its leases."""
+        self._told: set[str] = set()
+        """Those of them whose leases Redis may have although they were admitted here."""
         self.lost = 0
 
     def __bool__(self) -> bool:
         return bool(self._gives or self._charges or self._beats or self._peek())
+
+    @property
+    def waiting(self) -> int:
+        """How many wait, without what was counted elsewhere and without leases."""
+        return len(self._gives) + len(self._charges)
 
     def put(self, gives: Sequence[Give]) -> None:
         """Wait for the next call."""
@@ -60,9 +67,13 @@ class Settlements:
         if leases:
             self.running[id] = leases
 
-    def stop(self, id: str) -> None:
-        """It has ended."""
-        self.running.pop(id, None)
+    def stop(self, id: str) -> list[Give]:
+        """It has ended. What ends its leases, if Redis may have them though it was admitted here."""
+        leases = self.running.pop(id, ())
+        if id not in self._told:
+            return []
+        self._told.remove(id)
+        return [give._replace(used=0) for give in leases]
 
     def beat(self) -> None:
         """Renew every lease. Those of the last beat that still wait are among them."""
@@ -80,7 +91,10 @@ class Settlements:
         while self._gives and len(gives) < most:
             gives.append(self._gives.popleft())
         while self._beats and len(gives) < most:
-            gives += self.running.get(self._beats.popleft(), ())
+            id = self._beats.popleft()
+            if id in self.running:
+                self._told.add(id)
+                gives += self.running[id]
         return gives
 
     def still_due(self, gives: Iterable[Give]) -> list[Give]:
@@ -92,8 +106,14 @@ class Settlements:
         ]
 
     def ended(self, gives: Iterable[Give]) -> list[Give]:
-        """These without the leases of requests that run."""
-        return [give for give in gives if give.limit.kind != "in_flight" or give.receipt not in self.running]
+        """These without the leases of requests that run: those end with them."""
+        ended = []
+        for give in gives:
+            if give.limit.kind == "in_flight" and give.receipt in self.running:
+                self._told.add(str(give.receipt))
+            else:
+                ended.append(give)
+        return ended
 
     def _peek(self) -> Give | None:
         if self._next is None:

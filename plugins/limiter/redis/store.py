@@ -16,6 +16,7 @@ from .breaker import Breaker
 from .call import gives_of
 from .connection import Connection, is_refusal
 from .fallback import Fallback, Local
+from .known import Known
 from .line import TIMEOUT, Line
 from .mirrors import Mirrors
 from .settlements import Settlements
@@ -25,6 +26,8 @@ log = logging.getLogger("weir.limiter")
 
 PROBES: Final = 0.25
 """Seconds between two probes of a Redis that does not answer."""
+PATIENCE: Final = 3.0
+"""Seconds that a process that stops waits for a Redis that does not answer, if it has something to tell."""
 LEASE: Final = 30.0
 """Seconds that the lease of a request outlives its process."""
 BEATS: Final = 3
@@ -63,12 +66,16 @@ class RedisStore:
         self._breaker = Breaker()
         self._settlements = Settlements()
         self._fallback = Fallback(limits, MemoryStore(limits, buckets, monotonic=monotonic, wall=wall))
+        self._known = Known(wall)
+        self._where = where, namespace
         self._connection = connection or Connection(where)
         self._line = Line(
             self._connection,
             self._settlements,
             self._breaker,
+            self._known,
             self._changed,
+            self._restored,
             prefix=f"weir:{{{namespace}}}:",
             process=secrets.token_hex(8),
             lease=round(lease * 1e6),
@@ -110,6 +117,8 @@ class RedisStore:
     def adopt(self, previous: Store) -> None:
         """See `Store.adopt`."""
         self._fallback.memory.adopt(previous.memory)
+        if isinstance(previous, RedisStore) and previous._where == self._where:
+            self._known.adopt(previous._known)
 
     async def start(self, shares: int) -> None:
         """See `Store.start`. Redis need not be there: then requests are decided without it from the first."""
@@ -129,6 +138,19 @@ class RedisStore:
                 task.cancel()
         self._mirrors.close()
         await self._line.flush()
+        until = monotonic_ns() + round(PATIENCE * 1e9)
+        while (self._line.owed or self._fallback.counted) and monotonic_ns() < until:
+            await asyncio.sleep(PROBES)
+            await self._line.probe()
+            await self._line.flush()
+        if self._line.owed or self._fallback.counted:
+            self._settlements.lost += self._line.owed
+            log.warning(
+                "Redis at %s does not answer and Weir stops: %d settlements are lost%s",
+                self.shown,
+                self._line.owed,
+                ", and what was counted here" if self._fallback.counted else "",
+            )
         self._line.close()
         await self._connection.close()
 
@@ -164,12 +186,12 @@ class RedisStore:
         if not hold.held:
             return
         hold.held = False
-        self._settlements.stop(hold.id)
+        leases = self._settlements.stop(hold.id)
         self._mirrors.release(hold)
         if hold.local is None:
             gives = gives_of(hold.id, hold.asks, hold.taken, used)
         else:
-            gives = await self._fallback.settle(hold.local, used)
+            gives = await self._fallback.settle(hold.local, used) or leases
         if gives:
             self._settlements.put(gives)
             self._line.nudge()
@@ -232,6 +254,13 @@ class RedisStore:
         )
         if self._probing is None or self._probing.done():
             self._probing = asyncio.create_task(self._probe())
+
+    def _restored(self, budgets: int) -> None:
+        log.warning(
+            "Redis at %s had lost its data: it was told of %d budgets again; all other limits begin anew",
+            self.shown,
+            budgets,
+        )
 
     def _tell(self) -> None:
         """Tell Redis what was counted here, and which requests run."""

@@ -71,6 +71,7 @@ def test_a_refusal_has_them_too() -> None:
     ]
 
 
+@pytest.mark.fault("A32")
 def test_the_upstreams_own_are_renamed() -> None:
     upstream = [
         ("x-ratelimit-limit-requests", "5000"),

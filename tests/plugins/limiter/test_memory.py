@@ -1,3 +1,5 @@
+import pytest
+
 from plugins.limiter.grammar import read
 from plugins.limiter.limit import OF_KEYS, Limit
 from plugins.limiter.memory import MemoryStore
@@ -24,6 +26,7 @@ def left(store: MemoryStore, limit: Limit, key: str = "k") -> int:
     return hold.taken[0][2]
 
 
+@pytest.mark.fault("E17")
 def test_rates_do_not_mind_the_wall_clock() -> None:
     clock = Clock()
     limit = Limit("a", "requests", 10, "minute")

@@ -17,14 +17,22 @@ def test_every_key_of_a_namespace_has_one_hash_tag() -> None:
     assert all(key.startswith("weir:{ns}:") for key in keys)
     assert keys[0] == "weir:{ns}:process\np1"
     assert len(set(keys)) == len(keys) == 6
-    number, lease, limits, gives, asks = orjson.loads(argument)
-    assert (number, lease) == (7, 30_000_000)
+    number, lease, limits, gives, asks, answered, spent = orjson.loads(argument)
+    assert (number, lease, answered, spent) == (7, 30_000_000, 0, [])
     assert limits == [["r", 600_000, 1, 100], ["b", 5, 86_400_000_000], ["l", 5], ["r", 3_600_000_000, 1, 1]]
     assert gives == [[1, 2, 1, 0, 0]]
     assert asks == [
         [1, "id", 1, 3, 1, 0, 2, 4, 3, 0, 3, 5, 1, 0, 4, 6, 1, 1],
         [0, "other", 1, 3, 1, 0],
     ]
+
+
+def test_what_was_spent_is_put_back_under_the_key_that_is_asked_for() -> None:
+    name = f"{MONEY.meter.sort}\n{MONEY.id}\nalice"
+    call = Call(7, (), [Asked("id", ASKS[1:2], True)])
+    keys, argument = call.written("weir:{ns}:", "p1", 1, 6, [(name, 777, 3), ("other", 5, 1)])
+    assert keys[1:] == [f"weir:{{ns}}:{name}", "weir:{ns}:other"]
+    assert orjson.loads(argument)[4:] == [[[1, "id", 1, 2, 3, 0]], 6, [[2, 777, 3], [3, 5, 1]]]
 
 
 def test_a_user_cannot_name_anothers_bucket() -> None:

@@ -9,8 +9,8 @@ from tests.faults.process import free_ports
 from tests.plugins.limiter.redis.servers import Server, cluster, server
 
 pytestmark = pytest.mark.slow
-NOTHING = b"[0,30000000,[],[],[]]"
-WRITES = b"[1,30000000,[],[],[]]"
+NOTHING = b"[0,30000000,[],[],[],0,[]]"
+WRITES = b"[1,30000000,[],[],[],0,[]]"
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ async def test_what_is_cut_off_is_not_taken_for_the_next_answer(redis: Server) -
     await connection.close()
 
 
+@pytest.mark.fault("E8")
 async def test_a_refused_login_is_told_from_other_failures() -> None:
     with server("--requirepass", "right") as locked:
         for login in ("", ":wrong@", "nobody:right@"):
@@ -80,9 +81,11 @@ async def test_an_acl_user_needs_no_more_than_these_commands(redis: Server) -> N
     with redis.client() as client:
         client.execute_command("ACL", "SETUSER", "weir", "on", ">secret", "~weir:*", *commands.split())
     connection = Connection(place(redis.url.replace("//", "//weir:secret@")))
-    asks = b'[1,30000000,[["r",1,1,5],["b",5,0],["l",5]],[[3,4,1,0,"a"]],[[1,"a",1,2,1,0,2,3,1,0,3,4,1,0]]]'
+    limits = b'[["r",1,1,5],["b",5,0],["l",5]]'
+    asks = b'[[1,"a",1,2,1,0,2,3,1,0,3,4,1,0]]'
+    asked = b'[1,30000000,%b,[[3,4,1,0,"a"]],%b,0,[]]' % (limits, asks)
     keys = [f"weir:{{a}}:{name}" for name in "prbl"]
-    assert (await connection.run(keys, asks)).startswith(b"1 0 4 1 ")
+    assert (await connection.run(keys, asked)).startswith(b"1 0 4 1 ")
     await connection.close()
 
 
@@ -101,11 +104,12 @@ async def test_a_replica_and_a_full_redis_fail_without_being_our_fault(redis: Se
         client.config_set("maxmemory", 0)
         client.set("{a}:other", "not a struct")
     with pytest.raises(FAILURES) as ours:
-        await connection.run(["{a}", "{a}:other"], b'[2,1,[["r",1,1,5]],[[1,2,1,0,0]],[]]')
+        await connection.run(["{a}", "{a}:other"], b'[2,1,[["r",1,1,5]],[[1,2,1,0,0]],[],0,[]]')
     assert is_ours(ours.value), ours.value
     await connection.close()
 
 
+@pytest.mark.fault("E10")
 async def test_a_clusters_node_is_found_and_found_again() -> None:
     with cluster() as nodes:
         connection = Connection(place(f"redis+cluster://127.0.0.1:{nodes[2].port}"))
@@ -122,6 +126,7 @@ async def test_a_clusters_node_is_found_and_found_again() -> None:
         await connection.close()
 
 
+@pytest.mark.fault("E9")
 async def test_a_sentinel_names_the_master() -> None:
     from pathlib import Path
     from tempfile import TemporaryDirectory

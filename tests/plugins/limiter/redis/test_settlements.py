@@ -38,6 +38,10 @@ def test_above_the_bound_the_newest_are_lost_and_counted() -> None:
     settlements.put([give(5)])
     assert [each.reserved for each in settlements.take(9)] == [1, 2, 5]
     assert settlements.lost == 2
+    assert settlements.waiting == 0
+    settlements.charge([give(6)])
+    settlements.put([give(7)])
+    assert settlements.waiting == 2
 
 
 def test_what_was_counted_elsewhere_goes_first() -> None:
@@ -72,3 +76,19 @@ def test_nothing_brings_back_or_takes_away_a_lease_at_the_wrong_time() -> None:
     assert settlements.still_due([*renewed, give(1)]) == [renewed[0], give(1)]
     ends = [Give(FLYING, "k", 1, 0, id_) for id_ in ("runs", "ended")]
     assert settlements.ended([*ends, give(1)]) == [ends[1], give(1)]
+
+
+def test_the_end_of_a_request_ends_what_redis_may_have_of_it() -> None:
+    settlements = Settlements()
+    renewed, kept = (Give(FLYING, "k", 1, 1, id_) for id_ in ("renewed", "kept"))
+    settlements.run("renewed", [(FLYING, "k", 1)])
+    settlements.beat()
+    assert settlements.take(9) == [renewed]
+    settlements.run("kept", [(FLYING, "k", 1)])
+    settlements.run("only here", [(FLYING, "k", 1)])
+    gone = Give(FLYING, "k", 1, 0, "gone")
+    assert settlements.ended([kept, gone, give(1)]) == [gone, give(1)]
+    assert settlements.stop("only here") == []
+    for lease in (renewed, kept):
+        assert settlements.stop(str(lease.receipt)) == [lease._replace(used=0)]
+        assert settlements.stop(str(lease.receipt)) == []

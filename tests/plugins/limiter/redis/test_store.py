@@ -85,6 +85,7 @@ Everywhere.TestCase.settings = settings(
 TestEverywhere = pytest.mark.timeout(1800)(Everywhere.TestCase)
 
 
+@pytest.mark.fault("E18")
 def test_a_clock_that_jumps_back_gives_nothing_away() -> None:
     clock, limit = Clock(), LIMITS[1]  # 7 a minute, 3 at once
     for store in Everywhere.world.stores(clock):
@@ -180,3 +181,41 @@ async def test_streams_run_on_their_process_s_share_while_redis_does_not_answer(
         # The Redis is a new one, and knows only what it is told of.
         assert await left(store, LOCAL) == 1000 - 280
         await store.stop()
+
+
+@pytest.mark.fault("E2", "F7")
+async def test_a_stop_waits_a_moment_for_redis_to_be_told() -> None:
+    with server() as redis:
+        store = RedisStore(redis.url, [LOCAL], timeout=0.5)
+        await store.start(1)
+        before = await held(store, LOCAL, 100)
+        redis.stop()
+        await becomes(store, "local")
+        await store.settle(before, {"cost": 30})
+        await held(store, LOCAL, 5)
+        stopping = asyncio.create_task(store.stop())
+        await asyncio.sleep(0.5)
+        redis.start()
+        await stopping
+        last = RedisStore(redis.url, [LOCAL], timeout=20)
+        await last.start(1)
+        assert await left(last, LOCAL) == 1000 - 35
+        await last.stop()
+
+
+@pytest.mark.fault("E2")
+async def test_what_redis_is_never_told_is_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.limiter.redis.store.PATIENCE", 0.5)
+    with server() as redis:
+        store = RedisStore(redis.url, [MONEY, LOCAL], timeout=0.5)
+        await store.start(1)
+        before = [await held(store, MONEY, 100) for _ in range(2)]
+        redis.stop()
+        await becomes(store, "local")
+        for each in before:
+            await store.settle(each, {"cost": 30})
+        await store.stop()
+        assert caplog.records[-1].message.endswith("does not answer and Weir stops: 2 settlements are lost")
+        assert store.figures["lost"] == 2
