@@ -25,11 +25,11 @@ def page(connection: Connection, query: Query, after: Place | None, form: str) -
         at, id_ = after
         later = or_(rows.c.started_at > at, and_(rows.c.started_at == at, rows.c.id > id_))
         found = found.where(rows.c.started_at >= at, later)
-    lines = [dict(line) for line in connection.execute(found).mappings()]
+    lines = connection.execute(found).all()
     last: Place | None = None
     if len(lines) == PAGE:
-        last = lines[-1]["started_at"], lines[-1]["id"]
-    told: list[dict[str, Any]] = [row(line) for line in lines]
+        last = lines[-1].started_at, lines[-1].id
+    told = [row(line) for line in lines]
     if form == "csv":
         return csv_lines(line.values() for line in told), last  # type: ignore[misc]
     return b"".join(orjson.dumps(line) + b"\n" for line in told), last
@@ -45,5 +45,5 @@ def one(connection: Connection, id_: str, restricted: tuple[tuple[str, Any], ...
     found = select(rows).where(rows.c.id == id_)
     for column, value in restricted:
         found = found.where(rows.c[column].is_(None) if value is None else rows.c[column] == value)
-    line = connection.execute(found).mappings().one_or_none()
-    return None if line is None else row(dict(line))
+    line = connection.execute(found).one_or_none()
+    return None if line is None else row(line)

@@ -10,6 +10,7 @@ from proxy.api import Server
 from .journal import Journal
 from .metrics import Metrics
 from .record import CLOSED, OPEN, record
+from .row import Kept
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -104,18 +105,32 @@ class Keeper:
             self.database.dispose()
             self.database = None
 
-    def begin(self, payload: bytes, *, patient: bool) -> bool:
+    def begin(self, first: Kept, *, patient: bool) -> bool:
         """Keep what is known of a request that has come; whether it would survive the process."""
-        journal = self.journal
-        return journal is not None and journal.append(record(OPEN, payload), patient=patient)
+        journal, writer = self.journal, self._writer
+        if journal is None or writer is None:
+            return False
+        values, payload = first
+        kept = journal.append(record(OPEN, payload), patient=patient)
+        writer.opens[values[0]] = payload
+        return kept
 
-    def end(self, payload: bytes, *, patient: bool) -> bool:
+    def end(self, row: Kept, *, patient: bool) -> bool:
         """Keep a row; False if it is lost, which is counted."""
-        journal = self.journal
-        if journal is not None and journal.append(record(CLOSED, payload), patient=patient):
-            return True
-        writer = self._writer
-        return writer is not None and writer.spill(payload)
+        journal, writer = self.journal, self._writer
+        if writer is None:
+            return False
+        values, payload = row
+        kept = False
+        if journal is not None and writer.backlog is not None:
+            data = record(CLOSED, payload)
+            kept = journal.append(data, patient=patient)
+            if kept:
+                writer.backlog.add(values, len(data))
+        if not kept:
+            kept = writer.spill(values)
+        writer.opens.pop(values[0], None)
+        return kept
 
     async def flush(self, within: float) -> bool:
         """Write what is kept now; whether that is done after so many seconds."""

@@ -7,7 +7,8 @@ PICO: Final = 10**12
 """Picodollars in a dollar."""
 MOST: Final = 2**63 - 1
 """The largest integer that a column holds: nine million dollars in one row."""
-_EXACT: Final = Context(prec=80)
+_PICO: Final = Decimal(PICO)
+_times: Final = Context(prec=80).multiply
 
 
 def pico(amount: Decimal | None) -> int | None:
@@ -26,13 +27,11 @@ def ceiling(amount: Decimal | None) -> int | None:
 
 
 def _round(amount: Decimal, rounding: str) -> int:
-    whole, _, part = str(amount).partition(".")
-    if len(part) <= 12 and "E" not in part:  # nearly always, and at half the price of arithmetic
-        try:
-            return min(int(whole + part.ljust(12, "0")), MOST)
-        except ValueError:
-            pass  # 1E+3 and the like
-    return min(int(_EXACT.scaleb(amount, 12).to_integral_value(rounding)), MOST)
+    scaled = _times(amount, _PICO)
+    whole = int(scaled)
+    if whole != scaled:
+        whole = int(scaled.to_integral_value(rounding))
+    return whole if whole < MOST else MOST
 
 
 def dollars(amount: int | None) -> str | None:

@@ -7,7 +7,7 @@ from proxy.api import COST, IDENTITY, USAGE, End, Exchange, Plugin, Reply, Serve
 
 from .keeper import Keeper
 from .options import at_least, size, switch
-from .row import closed, opened
+from .row import Kept, closed, opened
 
 if TYPE_CHECKING:
     import click
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .routes import Reading
 
-_FIRST: Slot[bytes] = Slot("ledger.first")
+_FIRST: Slot[Kept] = Slot("ledger.first")
 LIMIT = "1GiB"
 """What the journal of one process may take of the disk."""
 KEEP_MONTHS = 13

@@ -16,14 +16,14 @@ CLOSED: Final = b"c"
 """It has ended: its payload is its row."""
 _HEAD: Final = struct.Struct("<II")
 HEAD: Final = _HEAD.size
-_pack = _HEAD.pack
+_pack = struct.Struct("<IIc").pack
+_SUM: Final = {kind: crc32(kind) for kind in (OPEN, CLOSED)}
 _unpack = _HEAD.unpack_from
 
 
 def record(kind: bytes, payload: bytes) -> bytes:
     """One record."""
-    body = kind + payload
-    return _pack(len(body), crc32(body)) + body
+    return _pack(len(payload) + 1, crc32(payload, _SUM[kind]), kind) + payload
 
 
 def records(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes, int]]:

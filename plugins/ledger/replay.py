@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +15,8 @@ from .row import crashed, stored
 
 log = logging.getLogger("weir.ledger")
 
-Write = Callable[[list[list[Any]]], None]
-BATCH: Final = 500
+Write = Callable[[list[Sequence[Any]]], None]
+BATCH: Final = 1_000
 """Rows of one transaction."""
 _ABANDONED: Final = 60.0
 """Seconds after which a folder that has no lock yet was left by a process that died making it."""

@@ -1,7 +1,7 @@
 """From an exchange to its row: what is known when it begins, and all of it when it has ended.
 
-Rows travel as JSON arrays, in the order of `table.COLUMNS`: from here to the journal, and from there to the
-database, as they are. What is JSON in a column is text here.
+A row is a tuple in the order of `columns.COLUMNS`, for the database, and the same as a JSON array, for the
+journal, which ends with the process or is read by another. What is JSON in a column is text here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,18 +32,24 @@ _UNREACHED: Final = frozenset(
 """Outcomes of an attempt that an upstream has not heard of."""
 _LIMIT: Final = FIRST.index("estimate_pico")
 _tokens = attrgetter(*TOKENS)
+_dumps = orjson.dumps
+
+Values = tuple[Any, ...]
+"""Of columns, in their order."""
+Kept = tuple[Values, bytes]
+"""Values, and the same as the journal has them."""
 _NUL: Final = b"\\u0000"
-"""As JSON has it; PostgreSQL does not take it in a text."""
+"""As JSON has it; PostgreSQL does not take it in a text. Headers and paths cannot have it (RFC 9110, 5.5)."""
 _AT_ONCE: Final = 50
 """Rows that are read in one go: orjson keeps the interpreter to itself meanwhile, and requests wait."""
 _WORSE: Final = {"measured": 0, "estimated": 1, "bounded": 2, "none": 3}
 
 
-def opened(ex: Exchange) -> bytes:
+def opened(ex: Exchange) -> Kept:
     """What is known when the request has come: enough for the row of one that is never seen to end."""
-    request = ex.request
-    who = ex.get(IDENTITY) or _NOBODY
-    estimate = ex.get(ESTIMATE)
+    request, slots = ex.request, ex._slots  # a method for each slot would cost more than what is in it
+    who = slots.get(IDENTITY, _NOBODY)
+    estimate = slots.get(ESTIMATE)
     trace = client = model = limit = None
     for name, value in request.headers.raw:
         if name == b"x-request-id":
@@ -53,8 +59,12 @@ def opened(ex: Exchange) -> bytes:
     if estimate is not None:
         limit = ceiling(estimate.max_cost)
         if estimate.model is not None:
-            model = estimate.model[:TEXT]
-    return _encode(
+            model = _named(estimate.model)
+    elif isinstance(request._json, dict):  # where some plugin has read it; for its row alone no body is
+        said = request._json.get("model")
+        if isinstance(said, str):
+            model = _named(said)
+    return _kept(
         (
             ex.id,
             ex.timeline.started_at // 1000,
@@ -65,7 +75,7 @@ def opened(ex: Exchange) -> bytes:
             request.address,
             request.endpoint[:TEXT],
             request.method,
-            request.path[:TEXT],
+            request._path[:TEXT].decode("latin-1"),
             model,
             limit,
             trace,
@@ -74,26 +84,28 @@ def opened(ex: Exchange) -> bytes:
     )
 
 
-def closed(ex: Exchange, end: End, first: bytes) -> bytes:
+def closed(ex: Exchange, end: End, first: Kept) -> Kept:
     """The row of a request that has ended; `first` is what `opened` said of it."""
-    response, timeline, attempts = ex.response, ex.timeline, ex.attempts
-    received, finished, begun = timeline.received, timeline.finished, timeline.first_byte
-    hops: dict[str, int] = {}  # µs
-    for name, _, start, stop in timeline._marks:
-        hops[name] = hops.get(name, 0) + (stop - start) // 1000
-    usages = ex.get(USAGE)
-    model = tier = units = version = upstream_id = None
+    response, timeline, attempts, slots = ex.response, ex.timeline, ex.attempts, ex._slots
+    received, begun = timeline.received, timeline.first_byte
+    took = timeline.finished - received
+    hops = _dumps({name: ns // 1000 for name, ns in timeline.sums().items()}).decode()
+    usages = slots.get(USAGE)
+    cost = slots.get(COST)
+    model = tier = units = version = upstream = upstream_id = None
     tokens: tuple[int | None, ...]
     if usages:
         usage = usages[0] if len(usages) == 1 else _together(usages)
         tokens = _tokens(usage)
         provenance: str = usage.provenance
-        model, tier = usage.model, usage.service_tier
+        if usage.model is not None:
+            model = _named(usage.model)
+        if usage.service_tier is not None:
+            tier = _named(usage.service_tier)
         if usage.other_units:
-            units = orjson.dumps({name[:TEXT]: str(n) for name, n in usage.other_units.items()}).decode()
+            units = _dumps({_named(name): str(n) for name, n in usage.other_units.items()}).decode()
     else:
         tokens, provenance = _NO_USAGE, "none"
-    cost = ex.get(COST)
     amount: int | None
     low: int | None
     high: int | None
@@ -111,19 +123,20 @@ def closed(ex: Exchange, end: End, first: bytes) -> bytes:
         amount = low = high = 0
     else:
         amount = low = high = None
-        estimate = ex.get(ESTIMATE)
+        estimate = slots.get(ESTIMATE)
         if not usages and estimate is not None and estimate.max_cost is not None:
             low, high, provenance = 0, ceiling(estimate.max_cost), "bounded"
     if attempts:
+        upstream = attempts[-1].upstream
         for field, value in response.headers.raw:
             if field == b"x-request-id":
                 upstream_id = value[:TEXT].decode("latin-1")
                 break
-    rest = _encode(
+    values, payload = _kept(
         (
-            (timeline.started_at + finished - received) // 1000,
-            None if model is None else model[:TEXT],
-            attempts[-1].upstream if attempts else None,
+            (timeline.started_at + took) // 1000,
+            model,
+            upstream,
             len(attempts),
             response.status or None,
             end.reason,
@@ -136,15 +149,15 @@ def closed(ex: Exchange, end: End, first: bytes) -> bytes:
             low,
             high,
             version,
-            None if tier is None else tier[:TEXT],
+            tier,
             (begun - received) // 1000 if begun else None,
-            (finished - received) // 1000,
-            orjson.dumps(hops).decode(),
+            took // 1000,
+            hops,
             upstream_id,
             None,
         )
     )
-    return first[:-1] + b"," + rest[1:]
+    return first[0] + values, first[1][:-1] + b"," + payload[1:]
 
 
 def crashed(first: bytes) -> list[Any]:
@@ -159,8 +172,8 @@ def crashed(first: bytes) -> list[Any]:
     return [*begun, *then.values()]
 
 
-def stored(payloads: Sequence[bytes]) -> Iterator[list[Any]]:
-    """Rows as the database takes them."""
+def stored(payloads: Sequence[bytes]) -> Iterator[Sequence[Any]]:
+    """Rows of the journal as the database takes them."""
     for at in range(0, len(payloads), _AT_ONCE):
         together = b",".join(payloads[at : at + _AT_ONCE])
         has_nul = _NUL in together
@@ -196,11 +209,17 @@ def _together(usages: list[Usage]) -> Usage:
     )
 
 
-def _encode(values: tuple[Any, ...]) -> bytes:
+def _named(text: str) -> str:
+    """What JSON of a stranger calls something."""
+    return text[:TEXT] if "\0" not in text else text[:TEXT].replace("\0", "\ufffd")
+
+
+def _kept(values: Values) -> Kept:
     try:
-        return orjson.dumps(values)
+        return values, _dumps(values)
     except TypeError:  # half a character, or an integer above 64 bits
-        return orjson.dumps(cleaned(values))
+        values = tuple(cleaned(values))
+        return values, _dumps(values)
 
 
 def _clean(value: Any) -> Any:

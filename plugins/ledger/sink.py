@@ -2,6 +2,8 @@
 
 import datetime as dt
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from .columns import COLUMNS
@@ -9,19 +11,23 @@ from .daily import DAY, cut, delete_before, not_rolled_up, roll_up
 from .table import insert
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from proxy.api.database import Database
 
 HOUSE_EVERY: Final = 60.0
 """Seconds between two looks at what is to be rolled up or deleted."""
 STATEMENT_WITHIN: Final = 5_000
 """Milliseconds that PostgreSQL may take for a row, locks of others included."""
-DAYS_AT_ONCE: Final = 5
-"""Days that are rolled up between two batches of rows."""
+HOUSE_WITHIN: Final = 600_000
+"""The same for the roll-up of a day: a hundred million rows."""
+LOCKED_WITHIN: Final = 5_000
+"""Milliseconds that the house waits there for a lock of others, who may be waiting for it."""
 _STARTED: Final = COLUMNS.index("started_at")
 
 
 class SqlSink:
-    """Rows into a database; used by one thread."""
+    """Rows into a database; one thread writes them, and one keeps house."""
 
     def __init__(self, database: "Database", keep_months: int | None) -> None:
         """`keep_months`: rows of older months are deleted; None keeps all."""
@@ -36,7 +42,7 @@ class SqlSink:
         """Bring the tables to where this version wants them."""
         self._database.migrate()
 
-    def write(self, rows: list[list[Any]]) -> None:
+    def write(self, rows: Sequence[Sequence[Any]]) -> None:
         """Add rows, in one transaction."""
         with self._database.begin() as connection:
             if not self._database.is_sqlite:
@@ -46,7 +52,7 @@ class SqlSink:
         self._dirty.update({row[_STARTED] // DAY for row in rows})
 
     def keep_house(self) -> None:
-        """Roll up days that are over, then delete what is not to be kept; a little at a time."""
+        """Roll up days that are over, then delete some of what is not to be kept. May take minutes."""
         now = time.monotonic()
         if now < self._house_at:
             return
@@ -54,28 +60,38 @@ class SqlSink:
         day = (today - dt.date(1970, 1, 1)).days
         keep_from = 0 if self.keep_months is None else cut(self.keep_months, today)
         if not self._knows_days:
-            with self._database.read() as connection:
+            with self._house(reads=True) as connection:
                 self._dirty |= not_rolled_up(connection, day)
             self._knows_days = True
-        over_now = sorted(one for one in self._dirty if one < day)
-        for over in over_now[:DAYS_AT_ONCE]:
-            # Of a month that was deleted the roll-up is all there is.
-            if over * DAY >= keep_from or not self._is_rolled_up(over):
-                with self._database.begin() as connection:
-                    roll_up(connection, over)
+        for over in sorted(one for one in [*self._dirty] if one < day):
+            # First: a row that comes meanwhile makes it dirty again.
             self._dirty.discard(over)
-        if len(over_now) > DAYS_AT_ONCE:
-            return  # the rest after the next batch: rows must not wait for long
+            try:
+                # Of a month that was deleted the roll-up is all there is.
+                if over * DAY >= keep_from or not self._is_rolled_up(over):
+                    with self._house() as connection:
+                        roll_up(connection, over)
+            except BaseException:
+                self._dirty.add(over)
+                raise
         if keep_from:
-            with self._database.begin() as connection:
+            with self._house() as connection:
                 if delete_before(connection, keep_from):
-                    return  # there may be more: go on after the next batch
+                    return  # there may be more: go on at the next call
         self._house_at = now + HOUSE_EVERY
+
+    @contextmanager
+    def _house(self, *, reads: bool = False) -> "Iterator[Connection]":
+        with self._database.read() if reads else self._database.begin() as connection:
+            if not self._database.is_sqlite:
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {HOUSE_WITHIN}")
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCKED_WITHIN}")
+            yield connection
 
     def _is_rolled_up(self, day: int) -> bool:
         from sqlalchemy import exists, select
 
         from .table import daily
 
-        with self._database.read() as connection:
+        with self._house(reads=True) as connection:
             return bool(connection.execute(select(exists().where(daily.c.day == day))).scalar())

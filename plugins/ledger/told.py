@@ -3,7 +3,7 @@
 import csv
 import datetime as dt
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -11,7 +11,6 @@ import orjson
 from .columns import COLUMNS
 from .money import dollars
 
-_JSON: Final = ("other_units", "hops")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _EPOCH: Final = dt.datetime(1970, 1, 1)
 
@@ -24,26 +23,32 @@ def name(column: str) -> str:
 NAMES: Final = tuple(map(name, COLUMNS))
 
 
-def row(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row: times in ISO 8601 (UTC), money as text in dollars, `hops` in microseconds."""
-    return {name(column): _value(column, values[column]) for column in COLUMNS}
+def row(values: Sequence[Any]) -> dict[str, Any]:
+    """A row, from its values in the order of `COLUMNS`: times in ISO 8601 (UTC), money as text in dollars,
+    `hops` in microseconds."""
+    told = dict(zip(NAMES, values, strict=True))
+    for column, change in _CHANGED:
+        value = told[column]
+        if value is not None:
+            told[column] = change(value)
+    return told
 
 
-def _value(column: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if column.endswith("_pico"):
-        return dollars(value)
-    if column in ("started_at", "finished_at"):
-        return moment(value)
-    if column in _JSON and isinstance(value, str):
-        return orjson.loads(value)
-    return value
+def _parsed(value: Any) -> Any:
+    return orjson.loads(value) if isinstance(value, str) else value  # PostgreSQL's driver has done it
 
 
 def moment(microseconds: int) -> str:
     """ISO 8601 in UTC, with all its microseconds."""
     return (_EPOCH + dt.timedelta(microseconds=microseconds)).isoformat(timespec="microseconds") + "Z"
+
+
+_CHANGED: Final[tuple[tuple[str, Callable[[Any], Any]], ...]] = (
+    *((name(column), dollars) for column in COLUMNS if column.endswith("_pico")),
+    *((column, moment) for column in ("started_at", "finished_at")),
+    *((column, _parsed) for column in ("other_units", "hops")),
+)
+"""What is told otherwise than it is kept."""
 
 
 def csv_lines(lines: Iterable[Sequence[Any]]) -> bytes:

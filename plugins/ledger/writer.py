@@ -1,27 +1,30 @@
-"""The thread that moves rows from the journal into the database, in batches, and keeps house there."""
+"""The thread that moves rows from the journal into the database, in batches; another keeps house there."""
 
 import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from .backlog import Backlog, Row
 from .journal import Journal
-from .record import OPEN, records
-from .replay import BATCH, adopt, identity
-from .row import cleaned, stored
+from .replay import BATCH, adopt
+from .row import cleaned
 from .segment import Segment
 
 log = logging.getLogger("weir.ledger")
 
-EVERY: Final = 0.2
+EVERY: Final = 0.5
 """Seconds between two batches, unless somebody waits for one."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries to reach a database that is down."""
 ADOPT_EVERY: Final = 10.0
 """Seconds between two looks for journals that dead processes have left."""
+HOUSE_EVERY: Final = 1.0
+"""Seconds between two looks at what is to be done in the database besides."""
 SPILL: Final = 10_000
 """Rows that wait in memory while the journal takes none: 10 MB at most, as a rule."""
 
@@ -32,15 +35,15 @@ class Sink(Protocol):
     def open(self) -> None:
         """Be ready for rows: once, before the first."""
 
-    def write(self, rows: list[list[Any]]) -> None:
+    def write(self, rows: Sequence[Row]) -> None:
         """Add rows; those that are there already stay."""
 
     def keep_house(self) -> None:
-        """What is to be done now and then; called after every batch."""
+        """What is to be done now and then: called every second, from a thread of its own."""
 
 
 class Writer:
-    """Reads what the journal has, writes it, and removes segments whose rows are all written.
+    """Writes rows that the journal has, and removes its segments whose rows are all written.
 
     While the database is down the journal grows up to its limit. While the journal takes nothing, rows wait
     in memory, up to `SPILL`; above it they are lost, and counted.
@@ -52,11 +55,11 @@ class Writer:
         self._folder = folder
         self._sink = sink
         self._opened = False
-        self._spill: deque[bytes] = deque()
-        self._opens: dict[bytes, bytes] = {}
-        """The open records of all requests that have not ended, as far as the journal has been read."""
-        self._segment: Segment | None = None
-        self._at = 0
+        self._spill: deque[Row] = deque()
+        self.opens: dict[str, bytes] = {}
+        """The open records of all requests that have not ended, by their id. The event loop changes it: a
+        request is here from right after its open record until right after its closed one."""
+        self.backlog = None if journal is None else Backlog(journal)
         self._waiting: deque[Future[bool]] = deque()
         self._wake = threading.Event()
         self._stopping = False
@@ -64,6 +67,9 @@ class Writer:
         self._adopt_at = 0.0
         self._caught_up = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="weir-ledger", daemon=True)
+        # Of its own: a day takes minutes to roll up if it was a busy one, and rows do not wait for that.
+        self._house = threading.Thread(target=self._keep_house, name="weir-ledger-house", daemon=True)
+        self._leave = threading.Event()
         self.written = 0
         self.lost = 0
         self.down: str | None = None
@@ -78,13 +84,14 @@ class Writer:
         if self._journal is not None:
             self._journal.needed = self._wake.set
         self._thread.start()
+        self._house.start()
 
-    def spill(self, payload: bytes) -> bool:
+    def spill(self, row: Row) -> bool:
         """Take a row that the journal did not take; False if there are too many, and it is lost."""
         if len(self._spill) >= SPILL:
             self.lost += 1
             return False
-        self._spill.append(payload)
+        self._spill.append(row)
         return True
 
     def flush(self) -> "Future[bool]":
@@ -98,7 +105,9 @@ class Writer:
         """Write what there is, and end; blocks. False if it did not within so many seconds."""
         self._stopping = True
         self._wake.set()
+        self._leave.set()
         self._thread.join(within)
+        self._house.join(HOUSE_EVERY)  # what it has not done it does again
         return not self._thread.is_alive()
 
     @property
@@ -129,7 +138,7 @@ class Writer:
             self._wake.clear()
         _tell([*self._waiting], False)
         if self._journal is not None:
-            self._journal.close(done=self.down is None and self._is_done() and not self._opens)
+            self._journal.close(done=self.down is None and self._is_done() and not self.opens)
 
     def _turn(self) -> bool:
         """One round; whether the database took all that there was when it began."""
@@ -141,11 +150,7 @@ class Writer:
             self._adopt()
             spilled = len(self._spill)
             self._move()
-            # After the journal: the open record of a row that was spilled is in it.
             self._move_spilled(spilled)
-            # Before the house, which may fail for itself: the journal must not grow for that.
-            self._drop()
-            self._sink.keep_house()
         except Exception as error:  # noqa: BLE001 # drivers raise what they like, and the rows are safe here
             self._failed(error)
             return False
@@ -155,6 +160,20 @@ class Writer:
         self.down = None
         self._pause = EVERY
         return True
+
+    def _keep_house(self) -> None:
+        failed = False
+        while not self._leave.wait(HOUSE_EVERY):
+            if not self._opened or self.down is not None:
+                continue
+            try:
+                self._sink.keep_house()
+                failed = False
+            except Exception as error:  # noqa: BLE001 # drivers raise what they like; it is tried again
+                if not failed:
+                    fields = {"raised": type(error).__name__}
+                    log.error("days are not rolled up, and old rows not deleted", extra={"fields": fields})
+                failed = True
 
     def _prepare(self) -> None:
         if self._journal is None:
@@ -195,54 +214,43 @@ class Writer:
         self._adopt_at = now + ADOPT_EVERY
 
     def _move(self) -> None:
-        """From the journal to the database, up to where the journal was when this began."""
-        journal = self._journal
-        if journal is None or not journal.segments:
+        """From the journal to the database, what there was when this began."""
+        journal, backlog = self._journal, self.backlog
+        if journal is None or backlog is None or not journal.segments:
             return
+        # In this order: what is in segments before the last is in the backlog by now.
         last = journal.segments[-1]
-        end = last.at
-        for segment in [*journal.segments]:
-            if self._segment is None:
-                self._segment, self._at = segment, 0
-            if segment is not self._segment:
+        left = len(backlog)
+        while left:
+            found = backlog.read(BATCH)
+            if found is None:
+                rows = backlog.take(min(BATCH, left))
+                self._put(rows)
+                backlog.taken(len(rows))
+                left -= len(rows)
                 continue
-            self._read(segment, end if segment is last else segment.at)
-            if segment is last:
-                return
-            self._segment = None
-
-    def _read(self, segment: Segment, end: int) -> None:
-        data = segment.read(self._at, end)
-        begin = self._at
-        payloads: list[bytes] = []
-        for kind, payload, at in records(data):
-            if kind == OPEN:
-                self._opens[identity(payload)] = payload
-                continue
-            payloads.append(payload)
-            if len(payloads) == BATCH:
-                self._put(payloads)
-                self._at = begin + at
-                payloads = []
-        if payloads:
-            self._put(payloads)
-        self._at = end
+            rows, place = found
+            self._put(rows)
+            left -= backlog.was_read(place)
+            # There may be a gigabyte of it, and meanwhile requests go on.
+            self._prepare()
+            self._drop(journal, backlog, last)
+        self._drop(journal, backlog, last)
 
     def _move_spilled(self, count: int) -> None:
         while count > 0:
-            payloads = [self._spill[at] for at in range(min(count, BATCH))]
-            self._put(payloads)
-            for _ in payloads:
+            rows = [self._spill[at] for at in range(min(count, BATCH))]
+            self._put(rows)
+            for _ in rows:
                 self._spill.popleft()
-            count -= len(payloads)
+            count -= len(rows)
 
-    def _put(self, payloads: list[bytes]) -> None:
-        self._write([*stored(payloads)])
-        self.written += len(payloads)
-        for payload in payloads:
-            self._opens.pop(identity(payload), None)
+    def _put(self, rows: list[Row]) -> None:
+        if rows:
+            self._write(rows)
+            self.written += len(rows)
 
-    def _write(self, rows: list[list[Any]]) -> None:
+    def _write(self, rows: list[Row]) -> None:
         try:
             self._sink.write(rows)
         except (ValueError, OverflowError) as error:
@@ -253,7 +261,7 @@ class Writer:
                 raise
             self._write_one_by_one(rows, error)
 
-    def _write_one_by_one(self, rows: list[list[Any]], error: Exception) -> None:
+    def _write_one_by_one(self, rows: list[Row], error: Exception) -> None:
         fields = {"raised": type(error).__name__}
         log.warning("a row has a value that the database does not take", extra={"fields": fields})
         for row in rows:
@@ -265,28 +273,21 @@ class Writer:
                 self.lost += 1
                 log.error("a row was lost", extra={"fields": {"id": row[0], "raised": type(error).__name__}})
 
-    def _drop(self) -> None:
-        """Remove segments that are read to their end; their requests that still run are kept beside."""
-        journal = self._journal
-        if journal is None:
-            return
-        if self._segment is None or journal.segments[0] is self._segment:
+    def _drop(self, journal: Journal, backlog: Backlog, last: Segment) -> None:
+        """Remove segments before this one whose rows are all written; their requests that still run are kept
+        beside."""
+        needed = (last, backlog.needs)
+        if journal.segments[0] in needed:
             return
         try:
-            journal.keep_open([*self._opens.values()])
-            while journal.segments[0] is not self._segment:
+            journal.keep_open([*self.opens.values()])
+            while journal.segments[0] not in needed:
                 journal.drop_first()
         except OSError as error:
             self.full = error.strerror or str(error)
 
     def _is_done(self) -> bool:
-        journal = self._journal
-        if self._spill:
-            return False
-        if journal is None or not journal.segments:
-            return True
-        last = journal.segments[-1]
-        return last.at == 0 if self._segment is None else (last is self._segment and self._at == last.at)
+        return not self._spill and (self.backlog is None or self.backlog.is_done)
 
 
 def _tell(waiting: list["Future[bool]"], done: bool) -> None:

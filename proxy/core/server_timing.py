@@ -12,11 +12,8 @@ _FRACTIONS: Final = [f".{us:03}" for us in range(1000)]
 
 def header(timeline: Timeline) -> bytes:
     """`auth;dur=0.021, upstream;dur=312.4`: milliseconds per hop, its request and response side summed."""
-    summed: dict[str, int] = {}
-    so_far = summed.get
-    for name, _, start, end in timeline._marks:
-        summed[name] = so_far(name, 0) + end - start
-    told = [name + (_SHORT[ns // 1000] if ns < 1_000_000 else _long(ns)) for name, ns in summed.items()]
+    sums = timeline.sums()
+    told = [name + (_SHORT[ns // 1000] if ns < 1_000_000 else _long(ns)) for name, ns in sums.items()]
     return ", ".join(told).encode()
 
 

@@ -12,14 +12,28 @@ import orjson
 MODEL = "gpt-4o-2024-08-06"
 INPUT, OUTPUT, CACHED = (Decimal(price) / 10**6 for price in ("2.5", "10", "1.25"))
 """Dollars a token of that model, by its price list."""
+EMBEDDING_MODEL = "text-embedding-3-small"
+EMBEDDED = Decimal("0.02") / 10**6
+CHAT, RESPONSES, EMBEDDINGS, FAILING = (
+    b"/v1/chat/completions",
+    b"/v1/responses",
+    b"/v1/embeddings",
+    b"/v1/chat/completions?fails",
+)
 
 
 class Upstream:
-    """Chat completions with a usage that only it knows; by request id of the client, in `told`."""
+    """Chat completions with a usage that only it knows; by request id of the client, in `told`.
 
-    def __init__(self) -> None:
+    Responses and embeddings too, and what it fails, which costs nothing; what each costs is in `paid`.
+    Without a `pace` it answers at once.
+    """
+
+    def __init__(self, pace: float = 0.01) -> None:
         self.told: dict[str, dict[str, Any]] = {}
+        self.paid: dict[str, Decimal] = {}
         self._random = random.Random(5)
+        self._pace = pace
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -43,19 +57,39 @@ class Upstream:
             while True:
                 head, body = await message(reader)
                 usage = self._usage()
-                self.told[header(head, "x-request-id")] = usage
+                own, path = header(head, "x-request-id"), head.split(" ")[1].encode()
+                self.told[own] = usage
+                self.paid[own] = price(usage)
                 if orjson.loads(body).get("stream"):
                     await self._stream(writer, usage)
                 else:
-                    await asyncio.sleep(self._random.random() * 0.02)
-                    answer = orjson.dumps({"object": "chat.completion", "model": MODEL, "usage": usage})
-                    writer.write(
-                        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-                        % len(answer)
-                        + answer
-                    )
+                    await asyncio.sleep(self._random.random() * 2 * self._pace)
+                    answer: dict[str, Any] = {"object": "chat.completion", "model": MODEL, "usage": usage}
+                    if path == EMBEDDINGS:
+                        given = usage["prompt_tokens"]
+                        answer = {"object": "list", "model": EMBEDDING_MODEL, "data": []}
+                        answer["usage"] = {"prompt_tokens": given, "total_tokens": given}
+                        self.paid[own] = given * EMBEDDED
+                    elif path == RESPONSES:
+                        answer = {"object": "response", "model": MODEL, "output": []}
+                        answer["usage"] = {
+                            "input_tokens": usage["prompt_tokens"],
+                            "input_tokens_details": usage["prompt_tokens_details"],
+                            "output_tokens": usage["completion_tokens"],
+                            "output_tokens_details": {"reasoning_tokens": 0},
+                            "total_tokens": usage["total_tokens"],
+                        }
+                    elif path == FAILING:
+                        answer = {"error": {"message": "It failed."}}
+                        self.paid[own] = Decimal(0)
+                    self._json(writer, answer, b"500 Oops" if path == FAILING else b"200 OK")
                 await writer.drain()
         writer.close()
+
+    def _json(self, writer: asyncio.StreamWriter, value: Any, status: bytes) -> None:
+        body = orjson.dumps(value)
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % (status, len(body)) + body)
 
     async def _stream(self, writer: asyncio.StreamWriter, usage: dict[str, Any]) -> None:
         writer.write(
@@ -70,7 +104,7 @@ class Upstream:
         for data in (*[orjson.dumps(piece)] * 4, orjson.dumps(last), b"[DONE]"):
             event = b"data: " + data + b"\n\n"
             writer.write(b"%x\r\n%b\r\n" % (len(event), event))
-            await asyncio.sleep(self._random.random() * 0.01)
+            await asyncio.sleep(self._random.random() * self._pace)
         writer.write(b"0\r\n\r\n")
 
 
@@ -110,6 +144,10 @@ class Load:
     """Weir's request ids of answers that came whole, and the clients' own."""
     statuses: dict[int, int] = field(default_factory=dict)
     sent: int = 0
+    mixed: bool = False
+    """Whether there are other endpoints than chat, and failures."""
+    owns: list[str] = field(default_factory=list)
+    """The clients' own ids of all that was answered, in whatever way."""
 
     async def run(self, seconds: float) -> None:
         """Until the time is over; connections that break are made anew while it lasts."""
@@ -149,19 +187,26 @@ class Load:
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         self.sent += 1
         own = f"{id(self):x}-{number}-{self.sent}"
-        request = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3000}
-        if self.sent % 2:
+        request: dict[str, Any] = {"model": "gpt-4o", "max_tokens": 3000}
+        request["messages"] = [{"role": "user", "content": "hello"}]
+        path = (CHAT, CHAT, RESPONSES, EMBEDDINGS, FAILING)[self.sent % 5] if self.mixed else CHAT
+        if path == RESPONSES:
+            request = {"model": "gpt-4o", "input": "hello", "max_output_tokens": 3000}
+        elif path == EMBEDDINGS:
+            request = {"model": EMBEDDING_MODEL, "input": "hello"}
+        elif path == CHAT and self.sent % 2:
             request |= {"stream": True}
         body = orjson.dumps(request)
         writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: weir\r\ncontent-type: application/json\r\n"
+            b"POST %b HTTP/1.1\r\nhost: weir\r\ncontent-type: application/json\r\n"
             b"x-request-id: %b\r\nx-user-id: user-%d\r\ncontent-length: %d\r\n\r\n"
-            % (own.encode(), number % 5, len(body))
+            % (path, own.encode(), number % 5, len(body))
             + body
         )
         head, _ = await message(reader)
         status = int(head[9:12])
         self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.owns.append(own)
         if status == 200:
             self.whole[header(head, "x-weir-request-id")] = own
 

@@ -88,6 +88,7 @@ def intact(state: Path) -> None:
         assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
 
 
+@pytest.mark.fault("F1")
 async def test_killed_at_any_moment_it_loses_no_row_and_writes_none_twice(
     upstream: Upstream, tmp_path: Path
 ) -> None:
@@ -115,6 +116,7 @@ async def test_killed_at_any_moment_it_loses_no_row_and_writes_none_twice(
     assert [path.name for path in (state / "journal").iterdir()] == []
 
 
+@pytest.mark.fault("F1", "F4")
 async def test_the_same_with_postgresql_away_for_a_while(
     upstream: Upstream, tmp_path: Path, postgres_server: Any
 ) -> None:
@@ -146,6 +148,7 @@ async def test_the_same_with_postgresql_away_for_a_while(
         check(found, load, upstream)
 
 
+@pytest.mark.fault("F4")
 async def test_a_database_that_comes_back_gets_its_rows_without_a_restart(
     upstream: Upstream, tmp_path: Path, postgres_server: Any
 ) -> None:
@@ -198,6 +201,7 @@ def fill(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.fault("F3")
 async def test_a_full_disk_stops_no_request_and_loses_no_row(upstream: Upstream, small_disk: Path) -> None:
     url = f"sqlite:///{small_disk}/weir.db"
     loads = []
@@ -224,6 +228,7 @@ async def test_a_full_disk_stops_no_request_and_loses_no_row(upstream: Upstream,
     intact(small_disk)
 
 
+@pytest.mark.fault("F3", "F5")
 async def test_required_rows_that_cannot_be_kept_are_503_until_they_can(
     upstream: Upstream, small_disk: Path
 ) -> None:
@@ -243,22 +248,28 @@ async def test_required_rows_that_cannot_be_kept_are_503_until_they_can(
         await until_written(f"sqlite:///{small_disk}/weir.db", set(load.whole))
 
 
-async def test_the_ledger_is_the_sum_of_the_answers_to_the_picodollar(
-    upstream: Upstream, tmp_path: Path
-) -> None:
-    count = 10_000 if SOAK else 500
-    async with weir(upstream, tmp_path) as process:
-        load = Load(process.port)
+@pytest.mark.timeout(300)
+async def test_the_ledger_is_the_sum_of_the_answers_to_the_picodollar(tmp_path: Path) -> None:
+    count = 10_000
+    async with Upstream(pace=0) as upstream, weir(upstream, tmp_path) as process:
+        load = Load(process.port, mixed=True)
         await load.send(count)
-        assert load.statuses == {200: count}
+        assert load.statuses == {200: count * 4 // 5, 500: count // 5}
         answer = await process.get("/usage?by=user", management=True)
         asked = orjson.loads(answer.body)
-    paid = sum((price(upstream.told[own]) for own in load.whole.values()), Decimal(0))
+        by_endpoint = orjson.loads((await process.get("/usage?by=endpoint", management=True)).body)
+    paid = sum((upstream.paid[own] for own in load.owns), Decimal(0))
+    assert len(set(load.owns)) == count
     assert asked["total"]["cost_usd"] == dollars(pico(paid))
     assert asked["total"]["requests"] == count
     assert asked["total"]["unpriced"] == 0
     assert len(asked["data"]) == 5
     assert sum(Decimal(group["cost_usd"]) for group in asked["data"]) == paid
+    assert {group["endpoint"] for group in by_endpoint["data"]} == {
+        "chat/completions",
+        "responses",
+        "embeddings",
+    }
 
 
 async def test_two_workers_keep_their_rows_in_one_ledger(upstream: Upstream, tmp_path: Path) -> None:

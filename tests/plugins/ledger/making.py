@@ -9,6 +9,7 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from plugins.ledger.columns import COLUMNS, FIRST, TOKENS
+from plugins.ledger.row import Kept
 from proxy.api import Server
 from proxy.api.database import Database
 
@@ -79,11 +80,16 @@ def a_database(url: str | Path) -> Database:
     return database
 
 
+def kept(payload: bytes) -> Kept:
+    """As `row` makes it."""
+    return tuple(orjson.loads(payload)), payload
+
+
 class Memory:
     """A database that is a dict, and goes down when it is told to."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[Any]] = {}
+        self.rows: dict[str, Sequence[Any]] = {}
         self.batches: list[int] = []
         self.fails: Exception | None = None
         self.opened = 0
@@ -95,7 +101,7 @@ class Memory:
             raise self.fails
         self.opened += 1
 
-    def write(self, rows: list[list[Any]]) -> None:
+    def write(self, rows: Sequence[Sequence[Any]]) -> None:
         if self.fails is not None:
             raise self.fails
         if self.refuses & {row[0] for row in rows}:

@@ -44,6 +44,7 @@ def test_without_a_next_segment_records_are_refused_until_there_is_one(journal: 
     assert journal.usable
 
 
+@pytest.mark.fault("F5")
 def test_it_takes_no_more_of_the_disk_than_it_may(journal: Journal) -> None:
     for size in (2, 3, 4):
         journal.prepare()

@@ -67,6 +67,7 @@ def test_a_close_in_a_later_segment_ends_what_an_earlier_one_opened(tmp_path: Pa
     assert ends == {"a": "complete", "b": "complete", "c": "crashed"}
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("kept", [0, 3, 40, -1])
 def test_a_torn_tail_loses_itself_alone(tmp_path: Path, kept: int) -> None:
     last = record(CLOSED, a_payload("b"))

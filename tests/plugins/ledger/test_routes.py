@@ -21,7 +21,7 @@ from plugins.ledger.table import insert
 from plugins.ledger.told import NAMES
 from proxy.api import IDENTITY, Identity
 
-from .making import a_payload, a_row, server
+from .making import a_payload, a_row, kept, server
 
 NOW = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
 
@@ -196,7 +196,7 @@ async def test_the_row_of_a_request_is_told_whole(ledger: Ledger) -> None:
 
 async def test_a_row_that_is_still_in_the_journal_is_found(ledger: Ledger) -> None:
     for n in range(5):
-        assert ledger._keeper.end(a_payload(f"{n}", started_at=NOW), patient=True)
+        assert ledger._keeper.end(kept(a_payload(f"{n}", started_at=NOW)), patient=True)
         assert (await ask(ledger, f"/usage/{n}")).status_code == 200
         assert (await ask(ledger, "/usage")).json()["total"]["requests"] == n + 1
 

@@ -6,7 +6,7 @@ import pytest
 
 from plugins.ledger.columns import COLUMNS, TEXT
 from plugins.ledger.money import MOST
-from plugins.ledger.row import cleaned, closed, crashed, opened, stored
+from plugins.ledger.row import Kept, cleaned, closed, crashed, opened, stored
 from proxy.api import (
     COST,
     ESTIMATE,
@@ -37,8 +37,8 @@ class Rows(Plugin):
     def __init__(self, at_end: dict[Slot[Any], Any] | None = None, reply: Reply | None = None) -> None:
         self._at_end = at_end or {}
         self._reply = reply
-        self.first = b""
-        self.last = b""
+        self.first: Kept = (), b""
+        self.last: Kept = (), b""
 
     async def on_request(self, ex: Exchange) -> Reply | None:
         self.first = opened(ex)
@@ -51,7 +51,9 @@ class Rows(Plugin):
 
     @property
     def row(self) -> dict[str, Any]:
-        (row,) = stored([self.last])
+        values, payload = self.last
+        (row,) = stored([payload])
+        assert row == [*values]  # by whichever way it comes to the database
         return dict(zip(COLUMNS, row, strict=True))
 
 
@@ -134,7 +136,7 @@ async def test_no_content_is_in_a_row() -> None:
         "/v1/chat/completions", {"messages": "a-secret-prompt"}, [("authorization", "Bearer sk-secret")]
     )
     await play([rows], request, json({"choices": "a-secret-completion"}), given={IDENTITY: ALICE})
-    assert b"secret" not in rows.first + rows.last
+    assert b"secret" not in rows.first[1] + rows.last[1]
 
 
 async def test_an_answer_without_usage_costs_something_between_nothing_and_the_estimate() -> None:
@@ -149,6 +151,28 @@ async def test_without_an_estimate_nothing_is_known_and_that_is_not_zero() -> No
     costs = [row[name] for name in ("cost_pico", "cost_low_pico", "cost_high_pico", "estimate_pico")]
     assert costs == [None] * 4
     assert row["usage_provenance"] == "none"
+
+
+class Reads(Plugin):
+    async def on_request(self, ex: Exchange) -> None:
+        await ex.request.json()
+
+
+@pytest.mark.parametrize(
+    ("body", "before", "model"),
+    [
+        ({"model": "gpt-4o"}, [Reads()], "gpt-4o"),
+        ({"model": "gpt-4o"}, [], None),
+        ({"model": 7}, [Reads()], None),
+        ([], [Reads()], None),
+    ],
+)
+async def test_without_an_estimate_the_model_is_the_one_that_another_plugin_has_read(
+    body: Any, before: list[Plugin], model: str | None
+) -> None:
+    rows = Rows()
+    await play([*before, rows], post("/v1/moderations", body), given={IDENTITY: ALICE})
+    assert rows.row["model_requested"] == model
 
 
 async def test_bounds_of_a_cut_stream_are_kept_as_they_are() -> None:
@@ -232,7 +256,7 @@ async def test_what_is_no_traceparent_is_no_trace(trace: str) -> None:
 async def test_a_crashed_row_has_what_was_known_when_it_began() -> None:
     rows = Rows()
     await play([rows], post("/v1/responses", {}), given={IDENTITY: ALICE, ESTIMATE: ESTIMATED})
-    row = dict(zip(COLUMNS, crashed(rows.first), strict=True))
+    row = dict(zip(COLUMNS, crashed(rows.first[1]), strict=True))
     known = {name: value for name, value in row.items() if value is not None}
     assert known.pop("id")
     assert known.pop("started_at")

@@ -21,6 +21,7 @@ def test_what_is_written_is_there_and_the_space_is_taken(tmp_path: Path) -> None
     assert not (tmp_path / "1.log").exists()
 
 
+@pytest.mark.fault("F2")
 def test_what_is_written_survives_a_killed_process(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; from plugins.ledger.segment import Segment\n"

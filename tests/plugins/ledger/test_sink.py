@@ -78,6 +78,24 @@ def test_a_lock_of_others_holds_the_writer_for_no_longer_than_it_may(
     database.dispose()
 
 
+@pytest.mark.slow
+def test_a_lock_of_others_holds_the_house_for_no_longer_than_it_may_and_the_day_is_not_forgotten(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCKED_WITHIN", 100)
+    database = a_database(postgres)
+    sink = SqlSink(database, None)
+    sink.write([a_row("a", started_at=NOW - DAY)])
+    with database.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE weir_usage_daily")
+        with pytest.raises(OperationalError, match="lock timeout"):
+            sink.keep_house()
+    assert counts(database) == (1, 0)
+    sink.keep_house()
+    assert counts(database) == (1, 1)
+    database.dispose()
+
+
 def test_it_does_not_keep_house_all_the_time(
     sink: SqlSink, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from plugins.ledger.columns import COLUMNS
-from plugins.ledger.table import daily, insert, rows
+from plugins.ledger.table import TOGETHER, daily, insert, rows
 from proxy.api.database import Database
 
 from .making import a_row
@@ -30,10 +30,32 @@ def test_a_row_comes_out_as_it_went_in(database: Database) -> None:
 
 
 def test_the_same_request_has_one_row_and_the_first_one_stays(database: Database) -> None:
-    for batch in ([a_row("a", status=200)], [a_row("a", status=500), a_row("b"), a_row("b", status=500)]):
+    for batch in ([a_row("a", status=200)], [a_row("a", status=500), a_row("b"), a_row("b")]):
         with database.begin() as connection:
             insert(connection, batch)
     assert [(row["id"], row["status"]) for row in found(database)] == [("a", 200), ("b", 200)]
+
+
+def test_rows_that_have_much_in_common_come_out_as_they_went_in(database: Database) -> None:
+    batch = [
+        a_row(
+            f"{n:04}",
+            started_at=n,
+            endpoint=("chat/completions", "responses")[n % 3 == 0],
+            model_served=(None, "m")[n % 2],
+            status=(200, None)[n == 50],
+            cost_pico=n,
+            cached_tokens=n % 5,
+        )
+        for n in range(TOGETHER * 5 + 7)
+    ]
+    with database.begin() as connection:
+        insert(connection, [*batch, a_row("0003", status=500)])
+    names = ("id", "started_at", "endpoint", "model_served", "status", "cost_pico", "cached_tokens")
+    places = [COLUMNS.index(name) for name in names]
+    assert [[row[name] for name in names] for row in found(database)] == [
+        [row[place] for place in places] for row in batch
+    ]
 
 
 def test_a_batch_goes_in_whole_or_not_at_all(database: Database) -> None:
