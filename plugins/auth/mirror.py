@@ -49,9 +49,11 @@ class Mirror:
         if changes.whole:
             self._of.clear()
             self._keys.clear()
+        for id_ in changes.damaged:
+            self._forget(id_)
+            log.error("a key cannot be read and is not good", extra={"fields": {"key_id": id_}})
         for record in changes.records:
-            for digest in self._of.pop(record.id, ()):
-                self._keys.pop(digest, None)
+            self._forget(record.id)
             if keys := record.keys():
                 self._of[record.id] = keys
                 self._keys.update(keys)
@@ -60,6 +62,10 @@ class Mirror:
             log.info("keys changed", extra={"fields": fields})
         self._seen = changes.seen
         return self._keys.copy()
+
+    def _forget(self, id: str) -> None:
+        for digest in self._of.pop(id, ()):
+            self._keys.pop(digest, None)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -104,6 +104,8 @@ class Changes(NamedTuple):
     seen: Seen
     whole: bool
     records: Sequence[Record]
+    damaged: Sequence[str] = ()
+    """The ids of rows that are no record: nobody of ours has written them so."""
 
 
 class Store:
@@ -254,7 +256,16 @@ class Store:
                 return None
             whole = now.epoch != seen.epoch or now.version < seen.version
             query = select(KEYS).where(KEYS.c.version > (0 if whole else seen.version))
-            return Changes(now, whole, [_record(row) for row in connection.execute(query)])
+            records, damaged = [], []
+            for row in connection.execute(query):
+                try:
+                    record = _record(row)
+                    record.keys()
+                except (TypeError, ValueError):  # one row is not to keep the others from being seen
+                    damaged.append(str(row.id))
+                else:
+                    records.append(record)
+            return Changes(now, whole, records, damaged)
 
     def _checked(self, said: Mapping[str, Any]) -> dict[str, Any]:
         return checked(said, self._clock())

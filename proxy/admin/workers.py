@@ -20,6 +20,7 @@ from proxy.core.headers import HOP_BY_HOP
 from proxy.core.inflight import LIMIT
 from proxy.core.log import log, raised
 from proxy.core.seal import sealing
+from proxy.core.watch import watch
 
 PATIENCE = 2.0
 """Seconds that all workers together have to say how they are."""
@@ -198,6 +199,8 @@ class Front:
             body = await _body(receive)
             target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
             reader, writer = await self._workers.connect(number)
+            # Who leaves during a long answer takes the worker's connection along, and so its answer.
+            unwatch = watch(scope, receive, lambda _: writer.transport.abort())
             try:
                 headers = [pair for pair in scope["headers"] if pair[0] != PEER]
                 if scope.get("client"):
@@ -215,6 +218,7 @@ class Front:
                     if not piece:
                         return
             finally:
+                unwatch()
                 writer.close()
         except _Left:
             return

@@ -25,6 +25,7 @@ from proxy.core.models import Models
 from proxy.core.overload import Overload
 from proxy.core.routing import Route, connect
 from proxy.core.seal import sealing
+from proxy.core.watchdog import Watchdog
 from proxy.pricing.values import Prices
 
 DEFAULT_CHAIN = ("tracing", "auth", "precost", "limiter", "annotate")
@@ -73,6 +74,7 @@ class App:
         self.deadlines = Deadlines()
         self.health = Health(self)
         self.overload = Overload(settings.overload)
+        self.watchdog = Watchdog(lambda: self.settings.overload.loop_stall)
         self.failure: BaseException | None = None
         """What `start` raised."""
         self._forwarder: Forwarder
@@ -125,6 +127,7 @@ class App:
         await self._start_plugins(self.chain, self.server)
         self._forwarder = Forwarder(setup, self.deadlines)
         self.overload.start(self.server.metrics)
+        self.watchdog.start()
         self._serve(setup, routes)
 
     async def stop(self) -> None:
@@ -137,6 +140,7 @@ class App:
             await self._stop_plugins(self.chain.plugins)
             await self._setup.route.upstream.aclose()
         self.deadlines.close()
+        self.watchdog.stop()
 
     async def reload(self, settings: Settings, chain: Chain, prices: Prices | None = None) -> None:
         """Serve by another configuration from the next request on; running exchanges finish on theirs.

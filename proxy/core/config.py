@@ -202,6 +202,9 @@ class OverloadSettings(Model):
     loop_lag: DurationOrOff = Field(
         default=0.25, description="How late the event loop may be, again and again."
     )
+    loop_stall: DurationOrOff = Field(
+        default=5.0, description="After how long of a stuck event loop the log says where it is stuck."
+    )
 
 
 class LogSettings(Model):

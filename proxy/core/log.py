@@ -73,7 +73,9 @@ class _JsonFormatter(_Formatter):
         if self.worker is not None:
             entry["worker"] = self.worker
         entry.update((key, safe(value)) for key, value in getattr(record, "fields", {}).items())
-        return orjson.dumps(entry, default=str).decode()
+        line = orjson.dumps(entry, default=str).decode()
+        # JSON leaves some that a terminal takes for commands: U+009B begins one.
+        return line if line.isprintable() else _UNPRINTABLE.sub(_escaped, line)
 
 
 class _TextFormatter(_Formatter):
@@ -106,6 +108,16 @@ class _Handler(QueueHandler):
             record.fields = {**getattr(record, "fields", {}), **raised(record.exc_info[1])}
         record.exc_info = None
         return record
+
+
+_UNPRINTABLE = re.compile(r"[^ -~]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    if match[0].isprintable():
+        return match[0]
+    units = match[0].encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def _timestamp(seconds: float) -> str:

@@ -29,6 +29,8 @@ SELDOM = 3
 """Every so many looks one at the memory."""
 RELIEF = 0.95
 """Below this part of its bound memory is enough again."""
+SECOND = 1.0
+"""Seconds between two lines of the log about those that are turned away, however many they are."""
 CAUSES = ("memory", "loop_lag")
 _NO_LIMIT = 2**60  # cgroup v1 writes a very large number
 _CGROUP = Path("/sys/fs/cgroup")
@@ -47,6 +49,8 @@ class Overload:
         self._late = 0
         self._lagging = False
         self._short = False
+        self._told_at = -SECOND
+        self._untold = 0
 
     def start(self, metrics: CollectorRegistry) -> None:
         """Look from now on; on the running loop."""
@@ -55,6 +59,8 @@ class Overload:
 
     def stop(self) -> None:
         """Look no longer."""
+        if self._untold:
+            self._tell(time.monotonic(), {})
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -62,15 +68,21 @@ class Overload:
     def refuse(self, id: str, scope: Any, send: Any) -> Awaitable[None]:
         """Answer one request with a 503, without a look at it."""
         self.shed[self.cause] += 1
-        fields = {
-            "id": id,
-            "status": 503,
-            "end_reason": "rejected",
-            "end_code": "server_overloaded",
-            "address": scope["client"][0] if scope.get("client") else None,
-        }
-        log.info("refused", extra={"fields": fields})
+        now = time.monotonic()
+        if now - self._told_at < SECOND:
+            self._untold += 1
+        else:
+            fields = {"id": id, "address": scope["client"][0] if scope.get("client") else None}
+            self._tell(now, fields)
         return _answer(id, send)
+
+    def _tell(self, now: float, fields: dict[str, Any]) -> None:
+        """One line, of one request or of none, with how many came since the last one."""
+        fields = {"status": 503, "end_reason": "rejected", "end_code": "server_overloaded", **fields}
+        if self._untold:
+            fields["more"] = self._untold
+        log.info("refused", extra={"fields": fields})
+        self._told_at, self._untold = now, 0
 
     def _wait(self) -> None:
         self._due = time.monotonic() + TICK
@@ -78,10 +90,13 @@ class Overload:
 
     def _look(self) -> None:
         settings = self.settings
-        self._lagging = self._is_late(time.monotonic() - self._due, settings.loop_lag)
+        now = time.monotonic()
+        if self._untold and now - self._told_at >= SECOND:
+            self._tell(now, {})
+        self._lagging = self._is_late(now - self._due, settings.loop_lag)
         if self._looks % SELDOM == 0:
-            now = None if settings.memory is None else memory(settings.memory)
-            self._short = now is not None and now > (RELIEF if self._short else 1.0)
+            used = None if settings.memory is None else memory(settings.memory)
+            self._short = used is not None and used > (RELIEF if self._short else 1.0)
         self._looks += 1
         cause = "memory" if self._short else "loop_lag" if self._lagging else ""
         if cause != self.cause:

@@ -1,9 +1,13 @@
 """What Weir's own answers carry, and those of an upstream do not: nobody keeps, frames or guesses at them.
 
-Own answers are errors, replies of plugins, routes on both ports. OWASP's REST cheat sheet names the fields.
+Own answers are errors, replies of plugins, routes on both ports. OWASP's REST cheat sheet names the fields;
+the date is what a server with a clock has to send (RFC 9110, 6.6.1).
 """
 
+import time
 from collections.abc import Awaitable, Iterable
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from proxy.core.deliver import Send
@@ -18,11 +22,18 @@ FIELDS: Pairs = [
 
 
 def sealed(pairs: Iterable[tuple[bytes, bytes]]) -> Pairs:
-    """The fields of an answer of our own: those it has, and of `FIELDS` those it does not have."""
+    """The fields of an answer of our own: those it has, and the date and `FIELDS` as far as it lacks them."""
     made = list(pairs)
     names = {name for name, _ in made}
     made += [pair for pair in FIELDS if pair[0] not in names]
+    if b"date" not in names:
+        made.append((b"date", _date(int(time.time()))))
     return made
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 def sealing(send: Send) -> Send:

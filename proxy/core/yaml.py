@@ -29,7 +29,9 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 MAX_BYTES: Final = 2**20
-"""Of a YAML file."""
+"""Of a YAML file. Reading that much text takes 5 s at worst, since ruamel is Python."""
+MAX_VALUES: Final = 40_000
+"""Of a document, keys and aliased ones included: that of 5000 client keys, which takes 5 s."""
 MAX_SECRET_BYTES: Final = 2**16
 """Of a file that `${file:…}` names."""
 MAX_DEPTH: Final = 64
@@ -337,6 +339,9 @@ class _Builder:
         anchor = event.anchor
         if anchor is not None:
             self._anchors[anchor] = None
+        if self._built >= MAX_VALUES:
+            text = f"has more than {MAX_VALUES} values; keep keys in a database or a folder (docs/keys.md)"
+            self._stop(event, (), text)
         built = self._built
         outer, self._height = self._height, 0
         self._built += 1

@@ -342,3 +342,41 @@ async def test_an_answer_that_stops_in_the_middle_does_not_end_as_if_it_were_who
     fakes.serves[1] = half
     with pytest.raises(TimeoutError):
         await ask(Front(fakes), "GET", "/echo")
+
+
+async def test_who_leaves_during_a_long_answer_ends_it_in_the_worker(fakes: Fakes) -> None:
+    left = asyncio.Event()
+
+    async def endless(sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with sock, suppress(asyncio.CancelledError):
+            await loop.sock_recv(sock, 65536)
+            await loop.sock_sendall(sock, b"HTTP/1.1 200 OK\r\n\r\n")
+            with suppress(ConnectionError):
+                while True:
+                    await loop.sock_sendall(sock, b"row\n")
+                    await asyncio.sleep(0.01)
+            left.set()
+
+    fakes.serves[1] = endless
+    rows = 0
+    gone = asyncio.Event()
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal rows
+        rows += message.get("body", b"").count(b"\n")
+        if rows >= 3:
+            gone.set()
+
+    path = {"path": "/rows", "raw_path": b"/rows", "query_string": b""}
+    scope = {"type": "http", "method": "GET", **path, "headers": [(b"host", b"localhost")], "client": None}
+    async with asyncio.timeout(10):
+        await Front(fakes)(scope, receive, send)
+        await left.wait()

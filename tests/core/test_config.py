@@ -99,6 +99,7 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
             api_key: sk-1
             timeouts: {connect: 500ms, first_byte: 1.5s, idle: 10m, total: 1d, drain: 5s}
             pool: {max: 7, idle: 2s}
+            breaker: {failures: off, open: 2s, most: 1m}
             tls: {ca: ca.pem, cert: c.pem, key: k.pem, server_name: Other.example}
             proxy: socks5h://u:p@proxy:1080
             http2: on
@@ -136,6 +137,7 @@ def test_everything_set(weir: Loader, tmp_path: Path) -> None:
     assert one.timeouts == Timeouts(connect=0.5, first_byte=1.5, idle=600.0, total=86400.0, drain=5.0)
     assert one.on_disconnect == "drain"
     assert (one.pool.max, one.pool.idle) == (7, 2.0)
+    assert (one.breaker.failures, one.breaker.open, one.breaker.most) == (None, 2.0, 60.0)
     assert one.tls == TlsSettings(
         ca=tmp_path / "ca.pem", cert=tmp_path / "c.pem", key=tmp_path / "k.pem", server_name="other.example"
     )
@@ -874,8 +876,8 @@ def test_an_unknown_key_is_told_with_the_line_of_the_key(weir: Loader) -> None:
         "upstreams:\n  - base_url: http://h\n    timeouts:\n      conect:\n        5s\n    x:\n"
     ) == [
         'weir.yaml:4: upstreams[0].timeouts.conect: unknown key; did you mean "connect"?',
-        "weir.yaml:6: upstreams[0].x: unknown key; known here: allow_link_local, api_key, base_url, client, "
-        "http2, name, on_disconnect, pool, proxy, timeouts, tls, unix_socket",
+        "weir.yaml:6: upstreams[0].x: unknown key; known here: allow_link_local, api_key, base_url, breaker, "
+        "client, http2, name, on_disconnect, pool, proxy, timeouts, tls, unix_socket",
     ]
 
 
@@ -1250,7 +1252,7 @@ MANY = settings(max_examples=200, suppress_health_check=[HealthCheck.function_sc
 @example(VALID)
 def test_any_mutation_of_a_valid_document(tmp_path: Path, document: dict[str, Any]) -> None:
     told = outcome(tmp_path / "weir.yaml", written(document))
-    if document == VALID:
+    if repr(document) == repr(VALID):  # 1 is equal to True, and is none
         assert told == ""
 
 
@@ -1354,6 +1356,7 @@ def test_every_setting_is_described_and_its_default_is_on_the_page(path: str) ->
         "part, size or `off`": float,
         "duration or `off`": lambda text: None if text == "off" else parse_duration(text),
         "number": int,
+        "number or `off`": int,
         "word": str,
         "address": Address.parse,
         "true or false": {"true": True, "false": False}.__getitem__,

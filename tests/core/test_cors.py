@@ -57,7 +57,7 @@ async def test_a_preflight_of_a_listed_origin_is_answered_with_all_it_may_do() -
     wants = (b"access-control-request-headers", b"authorization,content-type,x-stainless-os")
     status, headers, body = await answered(CORS.preflight(scope((b"origin", PAGE), ASKS, wants)))
     assert (status, body) == (204, b"")
-    assert headers == [
+    assert [pair for pair in headers if pair[0] != b"date"] == [
         (b"access-control-allow-origin", PAGE),
         (b"access-control-allow-methods", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
         (b"access-control-max-age", b"600"),

@@ -122,6 +122,46 @@ async def test_a_request_is_refused_before_anything_is_made_of_it(caplog: pytest
     await made.stop()
 
 
+async def test_of_a_flood_one_line_a_second_is_logged_with_how_many_came(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    now = 100.0
+    monkeypatch.setattr("proxy.core.overload.time.monotonic", lambda: now)
+    clock.overload.cause = "memory"
+
+    async def flood(ids: str) -> None:
+        for id_ in ids:
+            await clock.overload.refuse(id_, {"client": ("192.0.2.7", 5)}, sent)
+
+    async def sent(_: Any) -> None: ...
+
+    with caplog.at_level(logging.INFO, "weir"):
+        await flood("abc")
+        now += 0.99
+        await flood("d")
+        now += 0.01
+        await flood("ef")
+        now += 1
+        clock.overload._look()
+        clock.overload._look()
+        now += 1
+        clock.overload.cause = "memory"
+        await flood("gh")
+        clock.overload.stop()
+    told = [getattr(record, "fields", {}) for record in caplog.records if record.message == "refused"]
+    assert [(fields.get("id"), fields.get("more", 0)) for fields in told] == [
+        ("a", 0),
+        ("e", 3),
+        (None, 1),
+        ("g", 0),
+        (None, 1),
+    ]
+    assert told[0]["address"] == "192.0.2.7"
+    assert {fields["end_code"] for fields in told} == {"server_overloaded"}
+    assert clock.overload.shed["memory"] == 8
+
+
 async def test_a_reload_brings_new_bounds() -> None:
     made = app()
     await made.start()

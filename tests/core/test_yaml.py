@@ -233,6 +233,17 @@ def test_why_unreadable_says_permission() -> None:
 # --- references ---
 
 
+def test_a_document_of_very_many_values_is_refused_where_it_becomes_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A megabyte of commas would keep the interpreter busy for a minute, in a process that serves."""
+    monkeypatch.setattr(yaml, "MAX_VALUES", 1000)
+    root, (problem,) = parse("a: [" + ",\n".join(["[]"] * 1000) + "]")
+    assert (root, problem.line, problem.loc) == (None, 998, ())
+    assert problem.text == "has more than 1000 values; keep keys in a database or a folder (docs/keys.md)"
+    assert parse("a: [" + ",\n".join(["[]"] * 997) + "]")[1] == []
+
+
 def expanded(
     value: str, folder: Path = Path("/nowhere"), environ: dict[str, str] | None = None
 ) -> tuple[object, bool, list[Problem]]:

@@ -156,7 +156,7 @@ class ForkServer:
             case "close":
                 self._data.close()
             case "check":
-                self._parent.send({"did": "check", **self._template.check()})
+                self._parent.send({"did": "check", "number": message["number"], **self._template.check()})
             case "keep":
                 self._template.keep()
 

@@ -25,6 +25,7 @@ from proxy.core.server.changes import Changes
 from proxy.core.server.channel import Channel, Message
 from proxy.core.server.forkserver import MARGIN
 from proxy.core.server.origin import tell
+from proxy.core.server.reloads import Reloads
 from proxy.core.server.run import SETTLE, StartError, listener
 
 SOUND = 60.0
@@ -53,6 +54,8 @@ class Slot:
         self.reloaded: asyncio.Future[bool] | None = None
         self.reloads = 0
         """How many reloads there had been when it was forked, or when it was last told to reload."""
+        self.asked = 0
+        """The number of what it was told last, which its answer has too."""
 
 
 def pause(row: int) -> float:
@@ -85,11 +88,14 @@ class Parent:
         self._checked: asyncio.Future[Message] | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._reloads = 0
+        self._asked = self._checks = 0  # an answer that comes too late is to none but its own question
+        self.reloads = Reloads()
         self._forks = True  # whether there still is somebody who can
         self._all_started = False
         self._front = Front(self)
         self.metrics = CollectorRegistry()
         self.metrics.register(_Figures(self._slots))
+        self.metrics.register(self.reloads)
 
     # -- what the management port asks ---------------------------------------------------------------
 
@@ -245,8 +251,11 @@ class Parent:
                     log.info("worker started", extra={"fields": {"of_worker": slot.number}})
             case "fail":
                 slot.failure = [message["kind"], *message["problems"]]
-            case "reload" if slot.reloaded is not None and not slot.reloaded.done():
-                slot.reloaded.set_result(message["well"])
+            case "reload" if message["number"] == slot.asked:
+                if slot.reloaded is not None and not slot.reloaded.done():
+                    slot.reloaded.set_result(message["well"])
+                elif not message["well"]:
+                    self._replace(slot)
         self._changed.set()
 
     def _gone(self, slot: Slot, channel: Channel) -> None:
@@ -282,8 +291,9 @@ class Parent:
                     self._kill(slot)
             case "end":
                 self._ended(message["pid"], message["status"])
-            case "check" if self._checked is not None and not self._checked.done():
-                self._checked.set_result(message)
+            case "check" if message["number"] == self._checks and self._checked is not None:
+                if not self._checked.done():
+                    self._checked.set_result(message)
 
     def _ended(self, pid: int, status: int) -> None:
         slot = next((slot for slot in self._slots.values() if slot.pid == pid), None)
@@ -315,34 +325,44 @@ class Parent:
         return True
 
     async def _reload_all(self, before: "asyncio.Task[None] | None") -> None:
-        """Try the configuration out once, where nobody is served; only a good one goes to the workers."""
         if before is not None:
             await asyncio.wait([before])  # one at a time
+        if await self._reload_good():
+            self.reloads.done()
+        else:
+            self.reloads.failed()
+
+    async def _reload_good(self) -> bool:
+        """Try the configuration out once, where nobody is served; only a good one goes to the workers.
+
+        Whether it is now the one in use.
+        """
         await self._changes.seen()
         self._checked = self._loop.create_future()
-        self._fork_server.send({"do": "check"})
+        self._checks += 1
+        self._fork_server.send({"do": "check", "number": self._checks})
         try:
             checked = await asyncio.wait_for(self._checked, CHECK)
         except TimeoutError:
             tell([f"it took more than {CHECK:.0f} s to try it out"])
-            return
+            return False
         if "raised" in checked:
             log.error("configuration not reloaded", extra={"fields": checked["raised"]})
-            return
+            return False
         if "problems" in checked:
             tell(checked["problems"])
-            return
+            return False
         slots = [slot for slot in self._slots.values() if slot.started and slot.channel is not None]
         told = [slot.channel for slot in slots]
         for slot in slots:
             slot.reloaded = self._loop.create_future()
-            assert slot.channel is not None  # noqa: S101 # selected above
-            slot.channel.send({"do": "reload"})
+            self._tell_to_reload(slot)
         waits = [slot.reloaded for slot in slots if slot.reloaded is not None]
         if waits:
             await asyncio.wait(waits, timeout=CHECK)
         failed = [slot.number for slot in slots if slot.reloaded is None or not _well(slot.reloaded)]
-        if len(failed) < len(slots) or not slots:
+        kept = len(failed) < len(slots) or not slots
+        if kept:
             self._fork_server.send({"do": "keep"})  # for those that are started from now on
             self._reloads += 1
             for slot in self._slots.values():
@@ -358,12 +378,28 @@ class Parent:
         if failed:
             # What went wrong the worker has said itself.
             log.error("configuration not reloaded", extra={"fields": {"of_workers": failed}})
+        for slot in slots:
+            if kept and slot.number in failed and slot.channel in told:
+                self._replace(slot)
+        return kept
+
+    def _replace(self, slot: Slot) -> None:
+        """Let one that could not follow the others drain; who takes its place begins with what they have."""
+        if slot.channel is not None and not self._stop.is_set():
+            log.warning("worker replaced", extra={"fields": {"of_worker": slot.number}})
+            slot.channel.send({"do": "stop"})
+
+    def _tell_to_reload(self, slot: Slot) -> None:
+        self._asked += 1
+        slot.asked = self._asked
+        if slot.channel is not None:
+            slot.channel.send({"do": "reload", "number": slot.asked})
 
     def _catch_up(self, slot: Slot) -> None:
         """One that was forked before a reload and started after it has the old configuration."""
         if slot.reloads < self._reloads and slot.channel is not None:
             slot.reloads = self._reloads
-            slot.channel.send({"do": "reload"})
+            self._tell_to_reload(slot)
 
 
 def _well(reloaded: "asyncio.Future[bool]") -> bool:

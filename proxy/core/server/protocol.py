@@ -29,6 +29,7 @@ from proxy.core.forward import ResponseAborted
 from proxy.core.headers import LOWERED
 from proxy.core.log import log, raised
 from proxy.core.seal import sealed
+from proxy.core.server.places import Places, descriptors
 
 KEEP_ALIVE = 75.0
 """Seconds that a connection may be idle between two requests."""
@@ -48,12 +49,15 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER, no time: RST
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
-_REQUEST_LINE = re.compile(rb"(?:\r\n)*[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
+_REQUEST_LINE = re.compile(rb"[\r\n]*[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _DISCONNECT = {"type": "http.disconnect"}
+
+
+_ACTED_ON = frozenset((b"content-length", b"connection"))
 
 
 def _status_line(status: int) -> bytes:
@@ -66,6 +70,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     limits: HttpLimits
     deadlines: Deadlines
     buffer: memoryview
+    places: Places
 
     def __init__(
         self,
@@ -118,6 +123,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self.scheme = "https"
         self.deadline = self.loop.time() + self.limits.header_time
         self.deadlines.add(self)
+        if len(self.connections) > self.places.most:
+            self._turn_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
@@ -383,6 +390,15 @@ class HttpProtocol(asyncio.BufferedProtocol):
         if cycle is None:
             self._write_refusal(error)
 
+    def _turn_away(self) -> None:
+        told = self.places.turn_away(len(self.connections))
+        if told:
+            self.transport.write(told)
+            self._linger()
+        else:
+            self.closing = True
+            self.transport.abort()
+
     def _write_refusal(self, error: WeirError) -> None:
         body = error.body()
         head = [_status_line(error.status)]
@@ -646,11 +662,12 @@ class Cycle:
         framed = False
         close = False
         for name, value in headers:
-            if name == b"content-length":
-                framed = True
-                self._remaining = int(value)
-            elif name == b"connection" and value.lower() == b"close":
-                close = True
+            if name in _ACTED_ON:
+                if name == b"content-length":
+                    framed = True
+                    self._remaining = int(value)
+                elif value.lower() == b"close":
+                    close = True
         fields = list(map(b": ".join, headers))
         # Nothing that became a header may have brought a line of its own.
         text = b"".join(fields)
@@ -747,7 +764,12 @@ class Cycle:
 
 def bound(limits: HttpLimits, deadlines: Deadlines) -> type[HttpProtocol]:
     """The protocol class with its limits, as uvicorn's `Config(http=...)` wants it."""
-    own = {"limits": limits, "deadlines": deadlines, "buffer": memoryview(bytearray(BUFFER))}
+    own = {
+        "limits": limits,
+        "deadlines": deadlines,
+        "buffer": memoryview(bytearray(BUFFER)),
+        "places": Places(descriptors()),
+    }
     return type("HttpProtocol", (HttpProtocol,), own)
 
 

@@ -14,8 +14,10 @@ from proxy.core import pricing
 from proxy.core.chain import Chain
 from proxy.core.config import Address, Settings, UpstreamSettings
 from proxy.core.log import log
+from proxy.core.server import cores
 from proxy.core.server.changes import Changes
 from proxy.core.server.origin import Load, Origin, made, reload
+from proxy.core.server.reloads import Reloads
 from proxy.core.server.run import Listener, StartError, Weir, listen, listener, loop_factory
 
 __all__ = ["StartError", "run", "serve", "serve_with_workers"]
@@ -29,6 +31,7 @@ def run(load: Load, source: str, path: Path | None = None) -> int:
     In this process, or, with `workers` above 1, in that many others. `source` is what messages call the
     configuration, `path` its file, to be watched. Raises `ConfigError` or `StartError`.
     """
+    cores.forbid()
     settings = load()
     if settings.workers > 1:
         return serve_with_workers(settings, load, source, path)
@@ -72,13 +75,18 @@ async def serve(load: Load, source: str, path: Path | None = None) -> int:
         settings = origin.with_demo(settings)
         async with _Demo(sockets.demo):
             app = made(settings, chain, prices)
+            reloads = Reloads()
+            app.server.metrics.register(reloads)
             weir = Weir(app, sockets.data, sockets.admin)
             changes = Changes(lambda: origin.files(app.settings), settings.watch, weir.reload)
 
             async def reload_it() -> None:
                 await changes.seen()
                 changed = await reload(app, origin)
-                if changed is not None:
+                if changed is None:
+                    reloads.failed()
+                else:
+                    reloads.done()
                     changed.tell()
 
             try:

@@ -87,7 +87,8 @@ class Worker:
             case "stop":
                 self._weir.stop()
             case "reload":
-                self._reloading = asyncio.get_running_loop().create_task(self._reload(self._reloading))
+                reloading = self._reload(message["number"], self._reloading)
+                self._reloading = asyncio.get_running_loop().create_task(reloading)
             case "serve" if along is not None:
                 self._door.serve(along)
 
@@ -95,11 +96,11 @@ class Worker:
         log.error("the parent process is gone")
         self._weir.stop(announced=False)
 
-    async def _reload(self, before: "asyncio.Task[None] | None") -> None:
+    async def _reload(self, number: int, before: "asyncio.Task[None] | None") -> None:
         if before is not None:
             await asyncio.wait([before])  # one at a time
         changed = await reload(self._app, self._origin)
-        self._channel.send({"did": "reload", "well": changed is not None})
+        self._channel.send({"did": "reload", "number": number, "well": changed is not None})
 
 
 class Door:

@@ -12,6 +12,7 @@ from proxy.core.settings.values import (
     TEXT_SCHEMA,
     BaseUrl,
     Count,
+    CountOrOff,
     Duration,
     HiddenProxy,
     Name,
@@ -54,6 +55,16 @@ class PoolSettings(Model):
     idle: Duration = Field(default=60.0, description="How long an unused connection is kept.")
 
 
+class BreakerSettings(Model):
+    """When new connections to an upstream that cannot be reached are refused at once."""
+
+    failures: CountOrOff = Field(
+        default=5, description="Failures to connect in a row until no more is tried for a while; or off."
+    )
+    open: Duration = Field(default=1.0, description="How long not at first; each time twice as long.")
+    most: Duration = Field(default=30.0, description="How long not at most.")
+
+
 class TlsSettings(Model):
     """TLS towards an upstream. Has no use with http://."""
 
@@ -89,6 +100,9 @@ class UpstreamSettings(Model):
     )
     timeouts: Timeouts = Field(default=Timeouts(), description="How long it may take.")
     pool: PoolSettings = Field(default=PoolSettings(), description="The connections that are kept.")
+    breaker: BreakerSettings = Field(
+        default=BreakerSettings(), description="When it cannot be reached, how often that is tried."
+    )
     unix_socket: SocketPath | None = Field(
         default=None,
         description="Connect to this socket; `base_url` still gives the Host header and the path.",

@@ -284,6 +284,10 @@ def _duration_or_off(value: object, info: ValidationInfo) -> float | None:
     return None if _is_off(value) else _duration(zero=False)(value, info)
 
 
+def _count_or_off(value: object) -> int | None:
+    return None if _is_off(value) else _count(value)
+
+
 def _memory(value: object) -> float | int | None:
     if _is_off(value):
         return None
@@ -343,6 +347,15 @@ Size = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, text_schema(f"[0-9]+|{SIZE_PATTERN}")]}),
 ]
 """Bytes, more than 0."""
+CountOrOff = Annotated[
+    int | None,
+    PlainValidator(_count_or_off),
+    PlainSerializer(lambda value: "off" if value is None else value, when_used="json"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"const": False}, text_schema("off|[0-9]+")]}
+    ),
+]
+"""A number, more than 0, or None for `off`."""
 Count = Annotated[
     int,
     PlainValidator(_count),

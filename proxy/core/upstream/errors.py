@@ -46,6 +46,12 @@ too_large_to_change = _failure(
 )
 
 
+def unavailable(retry_after: float) -> UpstreamError:
+    """Connecting has failed again and again; `retry_after` is in seconds."""
+    message = "The upstream could not be reached, and is tried again in a moment (upstreams[].breaker)."
+    return UpstreamError(503, "upstream_unavailable", message, retry_after=retry_after)
+
+
 def connecting(error: OSError) -> UpstreamError:
     """The failure to reach an upstream, told apart by what the system said."""
     if isinstance(error, ssl.SSLError):  # a certificate's text stays in the log

@@ -21,6 +21,7 @@ from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import NEVER, Deadlines
 from proxy.core.headers import LOWERED, Pairs
 from proxy.core.upstream import Answer, Clock, Outgoing, Upload, errors, tls
+from proxy.core.upstream.breaker import Breaker
 
 BUFFER = 64 * 1024
 """Bytes that are read at once, into one buffer for all connections of a pool."""
@@ -432,6 +433,7 @@ class Pool:
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self.taken = 0
         """Places in use: connections that serve, idle or are being made."""
+        self._breaker = Breaker(settings, self.loop.time)
         parts = urlsplit(settings.base_url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -489,6 +491,7 @@ class Pool:
 
     async def _connect(self) -> Connection:
         settings = self._settings
+        trial = self._breaker.trial()
 
         def factory() -> Connection:
             return Connection(self)
@@ -510,7 +513,12 @@ class Pool:
                     server_hostname=self._server_name if self._tls else None,
                 )
         except OSError as error:
+            trial.failed()
             raise errors.connecting(error) from error
+        except BaseException:
+            trial.given_up()
+            raise
+        trial.reached()
         return connection
 
     def give_back(self, connection: Connection, keep: bool) -> None:

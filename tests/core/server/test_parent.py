@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from proxy.core.config import ConfigError, Settings, UpstreamSettings
 from proxy.core.server import parent as module
@@ -18,6 +19,8 @@ from proxy.core.server.run import StartError, listen
 from tests.core.server.test_run import FREE
 from tests.faults.client import RawClient, get
 from tests.faults.wire import until
+
+GOOD: dict[str, Any] = {"plugins": [], "stays": [], "patience": 1.0, "files": []}
 
 
 class Worker:
@@ -33,6 +36,11 @@ class Worker:
         self.heard.append(message)
         if along is not None:
             along.close()  # it answers nobody
+
+    def reloaded(self, well: bool) -> None:
+        """Answer that it has done what it was told last, or has not."""
+        asked = [message["number"] for message in self.heard if message["do"] == "reload"]
+        self.channel.send({"did": "reload", "number": asked[-1], "well": well})
 
     def said(self, what: str) -> bool:
         return any(message["do"] == what for message in self.heard)
@@ -64,6 +72,11 @@ class Forks:
     def ends(self, worker: Worker, status: int) -> None:
         worker.channel.close()
         self.channel.send({"did": "end", "pid": worker.pid, "status": status})
+
+    def checked(self, **found: Any) -> None:
+        """Answer the last check."""
+        asked = [message["number"] for message in self.heard if message["do"] == "check"]
+        self.channel.send({"did": "check", "number": asked[-1], **found})
 
     def told(self, what: str) -> int:
         return sum(message["do"] == what for message in self.heard)
@@ -218,7 +231,7 @@ async def test_a_configuration_that_is_bad_goes_to_nobody(caplog: pytest.LogCapt
         await run.start()
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: run.forks.told("check"))
-        run.forks.channel.send({"did": "check", "problems": ["weir.yaml:1: odd"]})
+        run.forks.checked(problems=["weir.yaml:1: odd"])
         await until(lambda: "configuration not reloaded" in caplog.text)
         assert not any(worker.said("reload") for worker in run.forks.workers.values())
         assert not run.forks.told("keep")
@@ -232,15 +245,70 @@ async def test_a_good_one_is_kept_if_somebody_runs_by_it(well: list[bool], kept:
         await run.start()
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: run.forks.told("check"))
-        run.forks.channel.send({"did": "check", "plugins": [], "stays": [], "patience": 1.0, "files": []})
+        run.forks.checked(**GOOD)
         for worker, goes in zip(run.forks.workers.values(), well, strict=True):
             await until(lambda worker=worker: worker.said("reload"))  # type: ignore[misc]
-            worker.channel.send({"did": "reload", "well": goes})
+            worker.reloaded(goes)
         reloading = run.parent._reloading
         assert reloading is not None
         await asyncio.wait_for(reloading, 5)
         await asyncio.sleep(0.02)
         assert run.forks.told("keep") == kept
+        # Who could not follow those that could makes room for one that begins with the new.
+        replaced = [number for number, worker in run.forks.workers.items() if worker.said("stop")]
+        assert replaced == ([2] if well == [True, False] else [])
+        assert ('weir_config_reloads_total{outcome="done"} 1.0' in metrics(run)) is bool(kept)
+        assert ("weir_config_reload_failed 1.0" in metrics(run)) is (not kept)
+        run.parent.stop()
+        await run.end()
+
+
+def metrics(run: Run) -> str:
+    return generate_latest(run.parent.metrics).decode()
+
+
+def problems(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.fields["problem"] for record in caplog.records if hasattr(record, "fields")]
+
+
+async def test_an_answer_that_comes_too_late_is_not_the_next_ones(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHECK", 0.1)
+    async with running() as run:
+        await run.start()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: problems(caplog) == ["it took more than 0 s to try it out"])
+        monkeypatch.setattr(module, "CHECK", 20)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: run.forks.told("check") == 2)
+        first, second = (message["number"] for message in run.forks.heard if message["do"] == "check")
+        run.forks.channel.send({"did": "check", "number": first, **GOOD})
+        await asyncio.sleep(0.05)
+        assert not any(worker.said("reload") for worker in run.forks.workers.values())
+        run.forks.channel.send({"did": "check", "number": second, "problems": ["weir.yaml:1: odd"]})
+        await until(lambda: problems(caplog)[1:] == ["weir.yaml:1: odd"])
+        run.parent.stop()
+        await run.end()
+
+
+async def test_who_cannot_catch_up_is_replaced() -> None:
+    async with running() as run:
+        await run.start()
+        first = run.forks.workers[1]
+        run.forks.ends(first, 1)
+        await until(lambda: run.forks.workers[1] is not first)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: run.forks.told("check"))
+        run.forks.checked(**GOOD)
+        await until(lambda: run.forks.workers[2].said("reload"))
+        run.forks.workers[2].reloaded(True)
+        await until(lambda: run.forks.told("keep"))
+        again = run.forks.workers[1]
+        again.channel.send({"did": "start"})
+        await until(lambda: again.said("reload"))
+        again.reloaded(False)
+        await until(lambda: again.said("stop"))
         run.parent.stop()
         await run.end()
 
@@ -254,9 +322,9 @@ async def test_who_starts_while_others_reload_is_told_too() -> None:
         await until(lambda: run.forks.workers[1] is not first)
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: run.forks.told("check"))
-        run.forks.channel.send({"did": "check", "plugins": [], "stays": [], "patience": 1.0, "files": []})
+        run.forks.checked(**GOOD)
         await until(lambda: run.forks.workers[2].said("reload"))
-        run.forks.workers[2].channel.send({"did": "reload", "well": True})
+        run.forks.workers[2].reloaded(True)
         await until(lambda: run.forks.told("keep"))
         again = run.forks.workers[1]
         assert not again.said("reload")  # it could not yet

@@ -1101,3 +1101,11 @@ async def test_a_trailer_brings_no_line_of_its_own(bad: bytes) -> None:
         answer = await client.ask(get("/"))
         assert answer.status == 500
         assert bad not in answer.raw
+
+
+async def test_an_empty_line_behind_a_request_may_be_cut_in_two() -> None:
+    # RFC 9112, 2.2: some clients send one behind a body.
+    async with serving(echo) as served, served.client() as client:
+        first = await client.ask(post("/first", b"{}") + b"\r")
+        second = await client.ask(b"\n" + get("/second"))
+        assert (first.status, second.status) == (200, 200)

@@ -165,12 +165,12 @@ async def test_why_it_cannot_start_it_tells_its_parent(up: Up, plugin: type, hea
 async def test_a_reload_says_whether_it_went_well(up: Up) -> None:
     async with worker(settings(up), settings(up, "auth")) as parent:
         await parent.hears({"did": "start"})
-        parent.channel.send({"do": "reload"})
-        await parent.hears({"did": "reload", "well": True})
+        parent.channel.send({"do": "reload", "number": 7})
+        await parent.hears({"did": "reload", "number": 7, "well": True})
     async with worker(settings(up), settings(up, f"{HERE}:Breaks")) as parent:
         await parent.hears({"did": "start"})
-        parent.channel.send({"do": "reload"})
-        await parent.hears({"did": "reload", "well": False})
+        parent.channel.send({"do": "reload", "number": 8})
+        await parent.hears({"did": "reload", "number": 8, "well": False})
         assert await parent.ask("/readyz") == 200
 
 

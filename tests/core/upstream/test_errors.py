@@ -13,7 +13,7 @@ MADE = {
     if callable(value)
     and not name.startswith("_")
     and name.islower()
-    and name not in ("connecting", "gaierror")
+    and name not in ("connecting", "gaierror", "unavailable")
 }
 
 
@@ -85,3 +85,9 @@ def test_failures_to_connect_are_told_apart_and_do_not_quote_the_system(cause: O
     error = errors.connecting(cause)
     assert (error.status, error.code) == (502, code)
     assert str(cause.args[1]) not in error.message
+
+
+def test_an_upstream_that_is_not_tried_again_yet_says_when() -> None:
+    error = errors.unavailable(7.5)
+    assert (error.status, error.code, error.retry_after) == (503, "upstream_unavailable", 7.5)
+    assert "(upstreams[].breaker)" in error.message

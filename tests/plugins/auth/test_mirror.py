@@ -10,10 +10,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from sqlalchemy import update
 
 from plugins.auth.keys import Key
 from plugins.auth.mirror import Mirror
-from plugins.auth.store import Store
+from plugins.auth.store import KEYS, STATE, Store
 
 
 @pytest.fixture
@@ -92,6 +93,35 @@ def test_another_database_replaces_all(url: str, tmp_path: Path) -> None:
     mirror.store().close()
     mirror._store = other
     assert set(mirror.look() or ()) == {hashed(keys[1])}
+    mirror.close()
+
+
+DAMAGES = [
+    {"limits": "["},
+    {"limits": "7"},
+    {"models": "null"},
+    {"sha256": "not hexadecimal"},
+    {"expires_at": "soon"},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_row_that_somebody_has_damaged_is_no_key_and_hides_no_other(
+    store: Store, url: str, damage: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror = Mirror(lambda: url)
+    first, other = store.create({"user": "alice"}, "x"), store.create({"user": "bob"}, "x")
+    assert len(mirror.look() or ()) == 2
+    with store.database.begin() as connection:
+        connection.execute(update(KEYS).where(KEYS.c.id == first.record.id).values(version=99, **damage))
+        connection.execute(update(STATE).values(version=99))
+    assert set(mirror.look() or ()) == {hashed(other.key)}
+    assert set(Mirror(lambda: url).look() or ()) == {hashed(other.key)}
+    revoked = store.create({"user": "carol"}, "x")
+    assert set(mirror.look() or ()) == {hashed(other.key), hashed(revoked.key)}
+    told = [record for record in caplog.records if record.message.startswith("a key cannot be read")]
+    assert {record.fields["key_id"] for record in told} == {first.record.id}  # type: ignore[attr-defined]
+    assert len(told) == 2  # once by each that looked
     mirror.close()
 
 

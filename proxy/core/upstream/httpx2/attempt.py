@@ -18,6 +18,7 @@ import httpcore2
 
 from proxy.api.errors import WeirError
 from proxy.core.upstream import Clock, Outgoing, Upload, errors
+from proxy.core.upstream.breaker import Trial
 from proxy.core.upstream.httpx2 import failures, head
 from proxy.core.upstream.httpx2.link import Link
 from proxy.core.upstream.httpx2.wire import Wire
@@ -46,6 +47,7 @@ class Attempt:
         self._answered = False
         self._may_be_stale = False
         self._upload_error: WeirError | None = None
+        self._trial: Trial | None = None
         self.request = request
         self.fresh = request.resent
         """Whether it must not go out on a connection that rested."""
@@ -65,6 +67,23 @@ class Attempt:
     def leave(self) -> None:
         """The exchange on this connection is over."""
         self.link.attempts.discard(self)
+
+    def try_to_connect(self) -> None:
+        """A connection is to be made for it. Raises `UpstreamError` while that is of no use."""
+        if self._trial is None:
+            self._trial = self._upstream.breaker.trial()
+
+    def connected(self, error: BaseException | None) -> None:
+        """It got the connection that was made for it, or did not."""
+        trial, self._trial = self._trial, None
+        if trial is None:
+            return
+        if error is None:
+            trial.reached()
+        elif isinstance(error, Exception):
+            trial.failed()
+        else:
+            trial.given_up()
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Called by httpcore2 at each step."""
@@ -108,6 +127,8 @@ class Attempt:
         self._may_be_stale = link.made and len(link.attempts) == 1
         link.made = True
         link.maker = None
+        if self._trial is not None:
+            self.connected(None)
         self.phase = "http"
         self.stream_id = stream_id
         if len(link.attempts) == 1:

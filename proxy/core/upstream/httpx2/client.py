@@ -12,6 +12,7 @@ from proxy.api.errors import WeirError
 from proxy.core.config import UpstreamSettings
 from proxy.core.settings.values import read_authority
 from proxy.core.upstream import Answer, Clock, Outgoing, errors, tls
+from proxy.core.upstream.breaker import Breaker
 from proxy.core.upstream.httpx2.answer import Httpx2Answer
 from proxy.core.upstream.httpx2.attempt import Attempt
 from proxy.core.upstream.httpx2.link import MAX_STREAMS, Pool
@@ -43,6 +44,7 @@ class Httpx2Upstream:
         self.idle = settings.pool.idle
         self.proxied = settings.proxy is not None
         self.stream_limit = MAX_STREAMS
+        self.breaker = Breaker(settings, asyncio.get_running_loop().time)
         self.waiting: set[Attempt] = set()
         """The requests that have no connection yet."""
         self._background: set[asyncio.Task[None]] = set()
@@ -78,6 +80,7 @@ class Httpx2Upstream:
                 response = await self._pool.handle_async_request(self._message(request, attempt))
             except BaseException as error:
                 self.waiting.discard(attempt)
+                attempt.connected(error)
                 attempt.stop()
                 if isinstance(error, WeirError) or not isinstance(error, Exception):
                     raise

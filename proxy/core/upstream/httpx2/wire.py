@@ -16,6 +16,7 @@ import anyio.abc
 import anyio.streams.tls
 import httpcore2
 
+from proxy.api.errors import UpstreamError
 from proxy.core.upstream.httpx2 import head
 from proxy.core.upstream.httpx2.frames import Frames
 from proxy.core.upstream.httpx2.stream import READ, SocketStream, connect_tcp, connect_unix
@@ -189,6 +190,11 @@ class Network(httpcore2.AsyncNetworkBackend):
             connecting.close()
             raise httpcore2.ConnectionNotAvailable
         link.maker = attempt
+        try:
+            attempt.try_to_connect()
+        except UpstreamError:
+            connecting.close()
+            raise
         try:
             sock = await connecting
         except OSError as error:
