@@ -193,6 +193,10 @@ _GOALS = (
     _Goal("200 streams, events 20 ms apart: CPU a stream", "slow", 2.0, 1.3),
     _Goal("one connection: added p50", "one", 1.5, 1.0, added),
 )
+_LEDGER = (
+    ("500 B, 64 at a time: CPU a request", "short", 1.15),
+    ("stream of 100 events, 32 at a time", "stream", 1.1),
+)
 _AGAINST_LITELLM = (
     ("500 B, 64 at a time: CPU a request", "short"),
     ("stream of 100 events, 32 at a time", "stream"),
@@ -219,6 +223,16 @@ def goals(results: Results) -> str:
         ["all five plugins, vocabulary loaded", megabytes(results, "weir"), "180", "140"],
     ]
     text += "\n" + table(["memory of one worker after the load, MB (PSS)", "weir", "at most", "aim"], memory)
+    rows = []
+    for what, scenario, at_most in _LEDGER:
+        of_weir = ratio(results, scenario, "weir-ledger", "weir")
+        if of_weir is not None:
+            taken = rounds(results, scenario, "weir-ledger")
+            milliseconds = figure(median(cpu(measured) for measured in taken))
+            rows.append([f"{what}, ms", milliseconds, str(of_weir), f"{at_most:g}"])
+    if rows:
+        head = ["all five plugins and the ledger, in SQLite", "weir-ledger", f"{TIMES} weir", "at most"]
+        text += "\n" + table(head, rows)
     rows = []
     for what, scenario in _AGAINST_LITELLM:
         inverse = ratio(results, scenario, "litellm", "weir")

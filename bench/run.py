@@ -133,6 +133,7 @@ class Bench:
             self._chats = self._told("")
             with _watched(running, self._upstream) as measured:
                 measured |= self._load(running.name, scenario, running.port, seconds)
+                time.sleep(running.target.settles)
             self._check(running, measured)
             if direct is not None:
                 after = self._load("upstream", scenario, self._port, seconds)

@@ -39,7 +39,8 @@ class Place:
 class Target:
     """A program to be started. `beside` is one that it needs, started before; its CPU is not counted.
 
-    One that `remakes` answers is held to their meaning, any other to their bytes.
+    What it does within `settles` seconds after its last answer counts for the load. One that `remakes` its
+    answers is held to their meaning, any other to their bytes.
     """
 
     what: str
@@ -50,6 +51,7 @@ class Target:
     beside: list[str] = field(default_factory=list)
     remakes: bool = False
     within: float = 30.0
+    settles: float = 0.0
 
 
 def _conf(name: str, place: Place) -> str:
@@ -117,15 +119,23 @@ def lean(place: Place) -> Target:
     )
 
 
-def _weir(what: str, plugins: Mapping[str, str], place: Place, beside: list[str] | None = None) -> Target:
+def _weir(
+    what: str,
+    plugins: Mapping[str, str],
+    place: Place,
+    beside: list[str] | None = None,
+    state: Path | None = None,
+) -> Target:
+    """With `state` it has rows to write when the answers are out."""
     import proxy
 
     return Target(
         what,
         [sys.executable, "-m", "proxy", "serve", "--config", "weir.yaml"],
         proxy.__version__,
-        {"weir.yaml": weir.config(plugins.values(), port=place.port, upstream=place.upstream)},
+        {"weir.yaml": weir.config(plugins.values(), port=place.port, upstream=place.upstream, state=state)},
         beside=beside or [],
+        settles=1.0 if state is not None else 0.0,
     )
 
 
@@ -142,6 +152,13 @@ def weir_all(place: Place) -> Target:
 def weir_use(place: Place) -> Target:
     """All five, and tokens and money are limited."""
     return _weir("the same with limits on tokens and money too", weir.MEASURED_USE, place)
+
+
+def weir_ledger(place: Place) -> Target:
+    """All five, and a row of each request in SQLite."""
+    state = place.folder / "state"
+    shutil.rmtree(state, ignore_errors=True)  # of an earlier run
+    return _weir("Weir with all five plugins and the ledger, in SQLite", weir.LEDGER, place, state=state)
 
 
 def weir_redis(place: Place) -> Target:
@@ -176,6 +193,7 @@ TARGETS: dict[str, Callable[[Place], Target]] = {
     "lean": lean,
     "weir-bare": weir_bare,
     "weir": weir_all,
+    "weir-ledger": weir_ledger,
     "weir-use": weir_use,
     "weir-redis": weir_redis,
     "litellm": litellm,

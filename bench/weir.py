@@ -1,6 +1,7 @@
 """The settings that Weir is measured in: the configuration of a chain, for the benchmark and the guard."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from string import Template
 
 from .scenarios import CLIENT_KEY, UPSTREAM_KEY
@@ -54,15 +55,35 @@ MEASURED_USE = {**PLUGINS, "limiter": f"  - use: limiter\n{_REQUESTS}{_USE}"}
 """The same with limits on tokens and on money."""
 
 
+LEDGER = {
+    **dict(list(PLUGINS.items())[:3]),
+    "ledger": "  - ledger\n",
+    **dict(list(PLUGINS.items())[3:]),
+}
+"""The five and the ledger; where it keeps its rows is `config`'s `state`."""
+
+
 def in_redis(port: int) -> dict[str, str]:
     """The five with limits in the Redis on this port of loopback."""
     return {**PLUGINS, "limiter": f"  - use: limiter\n    store: redis://127.0.0.1:{port}/0\n{_REQUESTS}"}
 
 
-def config(plugins: Iterable[str], *, port: int, upstream: int, late: bool = False) -> str:
-    """A weir.yaml; the management port is the one behind `port`. With `late`, lateness is no overload."""
+def config(
+    plugins: Iterable[str],
+    *,
+    port: int,
+    upstream: int,
+    late: bool = False,
+    state: Path | None = None,
+) -> str:
+    """A weir.yaml; the management port is the one behind `port`. With `late`, lateness is no overload.
+
+    `state` is the folder for state: of the ledger's journal, and of its SQLite file.
+    """
     text = _SETTINGS.substitute(port=port, management=port + 1, upstream=upstream, upstream_key=UPSTREAM_KEY)
     if late:
         text += "overload:\n  loop_lag: off\n"
+    if state is not None:
+        text += f"state_dir: {state}\n"
     chain = "".join(plugins)
     return text + (f"plugins:\n{chain}" if chain else "plugins: []\n")

@@ -109,6 +109,21 @@ def test_the_goals_have_figures_where_something_was_measured() -> None:
     assert "beside LiteLLM" in text
 
 
+def test_what_the_ledger_adds_is_told_where_it_was_measured() -> None:
+    given = results()
+    assert "weir-ledger" not in report.goals(given)
+    for name in ("short", "stream"):
+        given["scenarios"][name]["weir-ledger"] = [measured(0.12), measured(0.22)]
+    text = report.goals(given)
+    assert cells(text, "500 B")[1] == [
+        "500 B, 64 at a time: CPU a request, ms",
+        "0.180",
+        "1.14 (1.10 to 1.18)",
+        "1.15",
+    ]
+    assert cells(text, "stream of 100")[1][1:] == ["0.180", "1.14 (1.10 to 1.18)", "1.1"]
+
+
 def test_without_litellm_there_is_no_comparison_with_it() -> None:
     given = results()
     for taken in given["scenarios"].values():

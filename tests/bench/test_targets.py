@@ -13,6 +13,7 @@ from bench.scenarios import CLIENT_KEY
 from bench.targets import BASELINES, PEERS, TARGETS, Missing, Place, Target, verify, wait
 from bench.upstream import CHAT, EVENT, STREAM_END, STREAM_EVENT, STREAM_HEAD, TEXT, WHOLE
 from bench.wire import LAST_CHUNK, chunk
+from plugins.ledger.writer import EVERY
 
 from .test_load import serving
 
@@ -53,6 +54,16 @@ def test_a_program_that_is_not_there_is_named(place: Place, monkeypatch: pytest.
         TARGETS["litellm"](place)
     assert BASELINES[-1] == "lean"  # which is always there
     assert TARGETS["lean"](place).command[0] == sys.executable
+
+
+def test_the_rows_of_an_earlier_run_are_gone_and_those_of_this_one_count(place: Place) -> None:
+    old = place.folder / "state" / "weir.db"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    target = TARGETS["weir-ledger"](place)
+    assert not old.exists()
+    assert target.settles > EVERY
+    assert TARGETS["weir"](place).settles == 0
 
 
 def test_litellm_is_where_the_peers_are(place: Place) -> None:
