@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit soak bench bench-peers guard check format lock pricing docs image clean
+.PHONY: help run demo test unit fuzz soak soak-tests soak-faults bench bench-peers guard check format lock pricing docs image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,15 +57,33 @@ $(VENV)/.node: tests/clients/package.json tests/clients/package-lock.json $(VENV
 	elif (cd $(VENV)/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null); then touch $@; \
 	else echo "npm could not install the clients: their tests are skipped" >&2; fi
 
-test: $(VENV)/.dev $(VENV)/.deploy $(VENV)/.clients $(VENV)/.node ## run all tests (ARGS="-k sse -x" goes to pytest)
+# Where there is no wheel for it, tests that need it are skipped, and say so.
+$(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.dev
+	@if $(PIP) install --require-hashes --only-binary :all: -r requirements/fuzz.txt; then touch $@; \
+	else echo "atheris cannot be installed here: fuzzing that coverage guides is skipped" >&2; fi
+
+test: $(VENV)/.dev $(VENV)/.deploy $(VENV)/.clients $(VENV)/.node $(VENV)/.fuzz ## run all tests (ARGS="-k sse -x" goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.dev ## run the fast tests
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-SOAKED := tests/faults/test_ledger.py tests/plugins/auth/test_mirror.py tests/plugins/limiter/redis tests/pricing/output
-soak: $(VENV)/.dev ## run what is random or racy many times over (half an hour)
+fuzz: $(VENV)/.fuzz ## let coverage guide random bytes through parsers (ARGS="--seconds 600 --target sse --keep")
+	@exec $(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(VENV)/.dev ## serve under random faults for 10 minutes, and tell what grows (ARGS="--minutes 60 --seed 7")
+	@exec $(BIN)/python -m tests.soak $(ARGS)
+
+SOAKED := tests/faults/test_ledger.py tests/plugins/auth/test_mirror.py tests/plugins/limiter/redis tests/pricing/output \
+  tests/fuzz/test_generated.py
+soak-tests: $(VENV)/.dev ## run tests that are random or racy many times over (half an hour)
 	WEIR_SOAK=1 $(BIN)/python -m pytest --timeout 1800 $(SOAKED) $(ARGS)
+
+TIMES ?= 20
+soak-faults: $(VENV)/.dev ## run the fault suite 20 times in a row, or up to its first failure (TIMES=5)
+	@for turn in $$(seq $(TIMES)); do \
+	  echo "fault suite, $$turn of $(TIMES)"; $(BIN)/python -m pytest -q -x tests/faults $(ARGS) || exit 1; \
+	done
 
 check: $(VENV)/.dev ## formatting, lint, types, import rule, docs
 	$(BIN)/ruff format --check .
@@ -81,11 +99,14 @@ pricing: $(VENV)/.dev ## compile pricing.yaml into the package
 	$(BIN)/python scripts/update_pricing.py pack
 
 LOCK := uv pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+WHEELS := sys_platform == 'linux' and platform_machine == 'x86_64' and python_version
 lock: ## make requirements/*.txt anew from pyproject.toml, and the lock of npm's clients (needs uv and npm)
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group dev -o requirements/dev.txt
 	printf 'langchain-openai>=1.1\nllama-index-llms-openai-like>=0.5\n' | $(LOCK) --no-annotate - -o requirements/clients.txt
 	printf 'kubernetes-validate>=1.37\n' | $(LOCK) --no-annotate - -o requirements/deploy.txt
+	printf 'atheris>=3.0,<3.1; %s < "3.12"\natheris>=3.1; %s >= "3.12"\n' "$(WHEELS)" "$(WHEELS)" | \
+	  $(LOCK) --no-annotate - -o requirements/fuzz.txt
 	cd tests/clients && npm update --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --loglevel=error
 	printf 'hatchling>=1.27\neditables>=0.5\n' | $(LOCK) --no-annotate - -o requirements/build.txt
 

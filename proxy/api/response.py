@@ -22,8 +22,8 @@ class Response:
 
     `status` is 0 until the answer's headers have come. `headers` may be edited until `started`. As the
     upstream, or whoever replied, declared it, `is_stream` says whether it is a stream of server-sent events,
-    `is_json` whether it is one JSON body, and `encoding` how it is compressed, in lower case: "" or `identity`
-    if it is not.
+    `is_json` whether it is one JSON body, and `encoding` how it is compressed, in lower case ("" if it is
+    not).
 
     `trailers` are fields that follow the body, if the client asked for them (`TE: trailers`), else None.
     Those that are in it when the answer starts are announced, so put them there in `on_response`, empty;

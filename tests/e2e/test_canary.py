@@ -391,6 +391,7 @@ def _own(scene: Scene, answer: httpx2.Response) -> None:
 # -- the tests -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("G6", "I3")
 async def test_nothing_secret_is_written_down(tmp_path: Path) -> None:
     async with day(tmp_path) as scene:
         scene.server.signal(signal.SIGHUP)  # a reload tells what it loads
@@ -408,6 +409,7 @@ async def test_nothing_secret_is_written_down(tmp_path: Path) -> None:
             assert leaks(text, planted) == [], place
 
 
+@pytest.mark.fault("I3")
 async def test_a_planted_leak_is_found(tmp_path: Path) -> None:
     """Else the test above would prove nothing. Half of one prompt is enough."""
     async with day(tmp_path, plugins=("leaky:Leaks",)) as scene:
@@ -443,6 +445,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("config", WRONG)
+@pytest.mark.fault("G6")
 def test_a_configuration_that_is_wrong_tells_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
 ) -> None:
@@ -455,6 +458,7 @@ def test_a_configuration_that_is_wrong_tells_no_secret(
     assert leaks(ended.output.encode(), {"canary": canary}) == []
 
 
+@pytest.mark.fault("G6")
 def test_a_start_that_fails_tells_no_secret(tmp_path: Path) -> None:
     canary = new_canary()
     (tmp_path / "weir.yaml").write_text(

@@ -260,6 +260,7 @@ async def test_stream_that_goes_on_for_too_long() -> None:
         assert (await weir.logged(event="request"))["end_reason"] == "shutdown"
 
 
+@pytest.mark.fault("F8")
 async def test_second_signal_forces() -> None:
     async with RawUpstream() as up, Process(up.base_url) as weir:
         async with streaming(weir, up) as (_, stream):

@@ -100,6 +100,7 @@ async def test_an_answer_may_be_read_by_the_page(weir: Process, stream: bool) ->
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("headers", [[], [("origin", "https://evil.example")]])
+@pytest.mark.fault("G11")
 async def test_and_by_no_other(weir: Process, stream: bool, headers: list[tuple[str, str]]) -> None:
     answer = await asked(weir, chat([WHO, *headers], stream=stream))
     assert (answer.status, allowed(answer), answer.get("vary")) == (200, [], b"origin")

@@ -34,6 +34,7 @@ async def reloaded(weir: Process, **overload: object) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.fault("F12")
 async def test_without_memory_new_requests_are_turned_away_and_streams_go_on() -> None:
     async with RawUpstream() as up, Process(up.base_url) as weir, weir.client() as client:
         await client.send(chat(stream=True))

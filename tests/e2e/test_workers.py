@@ -295,6 +295,7 @@ async def test_what_is_in_flight_is_that_of_all(made: Callable[..., Process]) ->
 # -- one that dies -------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F9")
 async def test_one_that_is_killed_is_replaced_and_the_others_streams_go_on(
     made: Callable[..., Process],
 ) -> None:
@@ -349,6 +350,7 @@ def _ends(weir: Process) -> list[dict[str, Any]]:
     return [line for line in weir.logs if line["event"] == "worker ended"]
 
 
+@pytest.mark.fault("F10")
 async def test_one_that_hangs_is_told_of_and_holds_nobody_up(made: Callable[..., Process]) -> None:
     async with RawUpstream(answer(OK)) as up, made(up.base_url) as weir, AsyncExitStack() as stack:
         clients = await both(weir, stack)
@@ -420,6 +422,7 @@ async def test_what_runs_longer_than_its_time_ends_with_an_error_event(made: Cal
             assert await weir.wait() == 143
 
 
+@pytest.mark.fault("F8")
 async def test_a_second_signal_does_not_wait(made: Callable[..., Process]) -> None:
     drain = {"delay": "60s", "grace": "60s"}
     async with RawUpstream() as up, made(up.base_url, drain=drain) as weir, AsyncExitStack() as stack:
@@ -475,6 +478,7 @@ async def test_without_what_forks_all_drain_and_it_ends(made: Callable[..., Proc
 # -- reload --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F14")
 async def test_sighup_reloads_all_and_streams_finish_on_the_old(made: Callable[..., Process]) -> None:
     async with RawUpstream() as up, made(up.base_url) as weir, AsyncExitStack() as stack:
         clients = await to_each(weir, up, stack)
@@ -493,6 +497,7 @@ async def test_sighup_reloads_all_and_streams_finish_on_the_old(made: Callable[.
         assert len(family(weir)[1]) == 2
 
 
+@pytest.mark.fault("F13")
 async def test_a_bad_file_changes_nothing_and_is_told_once(made: Callable[..., Process]) -> None:
     async with RawUpstream(answer(OK)) as up, made(up.base_url) as weir, AsyncExitStack() as stack:
         clients = await both(weir, stack)
@@ -593,6 +598,7 @@ def accepts(port: int) -> bool:
 # -- a configuration that is watched -------------------------------------------------------------------
 
 
+@pytest.mark.fault("F13", "F14")
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_mounted_configuration_that_kubernetes_swaps_is_reloaded(
     made: Callable[..., Process], workers: int

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from .process import Process
-from .stage import HASTY, KEYS, TRAITS, MakeProcess, Stage, Traits, a_test
+from .stage import HASTY, KEYS, TRAITS, UPSTREAM_KEY, MakeProcess, Stage, Traits, a_test
 
 IMPATIENT = {"header_time": "300ms", "body_idle": "300ms", "write_idle": "300ms"}
 
@@ -93,7 +93,7 @@ async def small(shared_small: Stage) -> AsyncIterator[Stage]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_keyed(upstream_client: str) -> AsyncIterator[Stage]:
-    settings = {"client": upstream_client, "api_key": "sk-of-the-upstream"}
+    settings = {"client": upstream_client, "api_key": UPSTREAM_KEY}
     async with Stage(upstream=settings, config={"plugins": KEYS}) as stage:
         yield stage
 
@@ -103,3 +103,17 @@ async def keyed(shared_keyed: Stage) -> AsyncIterator[Stage]:
     """A process with client keys and an upstream key."""
     async with a_test(shared_keyed):
         yield shared_keyed
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_books(upstream_client: str) -> AsyncIterator[Stage]:
+    async with Stage(upstream={"client": upstream_client, "timeouts": HASTY}, books=True) as stage:
+        await stage.warmed()
+        yield stage
+
+
+@pytest_asyncio.fixture
+async def books(shared_books: Stage) -> AsyncIterator[Stage]:
+    """A process that keeps account: estimates, limits on money and requests in flight, and a ledger."""
+    async with a_test(shared_books):
+        yield shared_books

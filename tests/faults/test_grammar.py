@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from .client import NoAnswer, RawClient, chat, get, post, request
 from .framing import Headers, RawResponse
 from .stage import BEARER, KEY, OK, ONE, Stage, is_error, once
-from .upstream import answer, chunk, head, last_chunk, ok_json, sse_head
+from .upstream import answer, chunk, event, head, json_answer, last_chunk, ok_json, sse_head
 
 HOST = b"host: x\r\n"
 CHUNKED = [("transfer-encoding", "chunked")]
@@ -62,6 +62,7 @@ AMBIGUOUS = {
 }
 
 
+@pytest.mark.fault("C1", "C2", "C4")
 @once
 @pytest.mark.parametrize("data", AMBIGUOUS.values(), ids=AMBIGUOUS)
 async def test_ambiguous_framing(stage: Stage, data: bytes) -> None:
@@ -88,6 +89,7 @@ CODINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("C3")
 @once
 @pytest.mark.parametrize("line", CODINGS)
 async def test_codings_other_than_chunked(stage: Stage, line: bytes) -> None:
@@ -111,6 +113,7 @@ async def test_chunked_in_other_letters(stage: Stage, line: bytes) -> None:
 SMUGGLED = get("/v1/smuggled")
 
 
+@pytest.mark.fault("C8")
 @pytest.mark.parametrize(
     "data",
     [
@@ -174,6 +177,7 @@ LINES = {
 }
 
 
+@pytest.mark.fault("C5")
 @once
 @pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
 @pytest.mark.parametrize("first", [True, False])
@@ -182,6 +186,7 @@ async def test_lines_that_are_none(stage: Stage, lines: bytes, first: bool) -> N
     await is_refused(stage, data, 400)
 
 
+@pytest.mark.fault("C5")
 @once
 @pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n", b"\r\n\n", b"\r\r", b"\r\n\r"])
 async def test_heads_that_end_badly(stage: Stage, end: bytes) -> None:
@@ -215,6 +220,7 @@ FIRST_LINES = {
 }
 
 
+@pytest.mark.fault("C20")
 @once
 @pytest.mark.parametrize("first", FIRST_LINES.values(), ids=FIRST_LINES)
 async def test_first_lines_that_are_none(stage: Stage, first: bytes) -> None:
@@ -261,6 +267,7 @@ CHUNKS = {
 }
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("framed", CHUNKS.values(), ids=CHUNKS)
 async def test_bad_chunks(stage: Stage, framed: bytes, late: bool) -> None:
@@ -305,6 +312,7 @@ TRAILERS = [
 ]
 
 
+@pytest.mark.fault("C7")
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("line", TRAILERS)
 async def test_trailers_of_a_request_never_become_headers(stage: Stage, line: bytes, split: bool) -> None:
@@ -330,6 +338,7 @@ async def test_trailers_of_a_request_never_become_headers(stage: Stage, line: by
         assert request_line.get("user", "127.0.0.1") == "127.0.0.1"
 
 
+@pytest.mark.fault("C7")
 @once
 @pytest.mark.parametrize("line", TRAILERS[2:4])
 async def test_a_key_in_a_trailer_opens_nothing(keyed: Stage, line: bytes) -> None:
@@ -342,6 +351,7 @@ async def test_a_key_in_a_trailer_opens_nothing(keyed: Stage, line: bytes) -> No
 # -- Host and target: C10, C11, C12
 
 
+@pytest.mark.fault("C10")
 @once
 @pytest.mark.parametrize(
     "lines", [b"", HOST + HOST, HOST + b"Host: y\r\n", b"hosT: a\r\nx: y\r\nHOST: a\r\n"]
@@ -350,6 +360,7 @@ async def test_exactly_one_host(stage: Stage, lines: bytes) -> None:
     await is_refused(stage, raw(lines, first=b"GET /v1/x HTTP/1.1"), 400)
 
 
+@pytest.mark.fault("C10")
 @once
 async def test_two_hosts_in_http_1_0(stage: Stage) -> None:
     await is_refused(stage, raw(HOST + HOST, first=b"GET /v1/x HTTP/1.0"), 400, "invalid_host")
@@ -367,6 +378,7 @@ async def test_a_host_is_rewritten_whatever_it_says(stage: Stage, host: bytes) -
             is_error(answered, 400, answered.json()["error"]["code"])
 
 
+@pytest.mark.fault("C10")
 @once
 @pytest.mark.parametrize(
     "target", [b"http://evil.example/v1/x", b"https://evil.example:8443/v1/x", b"HTTP://evil.example/v1/x"]
@@ -376,6 +388,7 @@ async def test_an_authority_other_than_the_host(stage: Stage, target: bytes) -> 
     await is_refused(stage, raw(HOST, first=b"GET " + target + b" HTTP/1.1"), 400)
 
 
+@pytest.mark.fault("C11")
 @pytest.mark.parametrize(
     ("target", "passed"),
     [
@@ -413,6 +426,7 @@ async def test_absolute_form_opens_no_other_paths(stage: Stage, target: bytes) -
     await is_refused(stage, raw(HOST, first=b"GET " + target + b" HTTP/1.1"), 400)
 
 
+@pytest.mark.fault("C11")
 @once
 @pytest.mark.parametrize(
     "first",
@@ -432,6 +446,7 @@ async def test_targets_that_are_no_path(stage: Stage, first: bytes) -> None:
     await is_refused(stage, raw(HOST, first=first), 400)
 
 
+@pytest.mark.fault("C11")
 @once
 @pytest.mark.parametrize(
     "first",
@@ -466,6 +481,7 @@ BAD_PATHS = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("C12")
 @once
 @pytest.mark.parametrize("path", BAD_PATHS)
 @pytest.mark.parametrize("query", [b"", b"?a=b"])
@@ -484,6 +500,7 @@ GOOD_PATHS = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("C12")
 @pytest.mark.parametrize("path", GOOD_PATHS)
 async def test_paths_that_pass_untouched(stage: Stage, path: bytes) -> None:
     async with stage.plant(answer(OK)) as up, stage.client() as c:
@@ -561,6 +578,7 @@ async def test_methods_that_pass(stage: Stage, method: str, body: bytes | None) 
             assert (got.all("content-length"), got.all("transfer-encoding")) == ([], [])
 
 
+@pytest.mark.fault("C14")
 @once
 @pytest.mark.parametrize(
     "method", ["PROPFIND", "MKCOL", "PURGE", "LOCK", "SEARCH", "M-SEARCH", "LINK", "QUERY", "REPORT"]
@@ -574,6 +592,7 @@ async def test_methods_of_others(stage: Stage, method: str) -> None:
         assert up.connections == 0
 
 
+@pytest.mark.fault("C14")
 @once
 @pytest.mark.parametrize("method", ["get", "Post", "FOO", "GETT", "G", "GE\tT", "GET,POST", "é", "X" * 5000])
 async def test_methods_of_nobody(stage: Stage, method: str) -> None:
@@ -582,6 +601,65 @@ async def test_methods_of_nobody(stage: Stage, method: str) -> None:
         assert answered.status in (400, 405)
         is_error(answered, answered.status, answered.json()["error"]["code"])
         assert up.connections == 0
+
+
+# -- paths that nobody knows: C13
+
+
+@pytest.mark.fault("C13")
+async def test_an_unknown_path_is_forwarded_to_who_is_let_in(keyed: Stage) -> None:
+    async with keyed.plant(answer(json_answer({"error": "no such path"}, 404))) as up:
+        is_error(await keyed.ask(get("/v1/unknown/thing")), 401, "missing_api_key")
+        assert up.connections == 0
+        answered = await keyed.ask(get("/v1/unknown/thing", [BEARER]))
+        assert (answered.status, answered.json()) == (404, {"error": "no such path"})
+        assert [asked.target for asked in up.requests] == [b"/v1/unknown/thing"]
+
+
+@once
+@pytest.mark.fault("C13")
+async def test_an_unknown_path_has_its_row_and_is_counted(books: Stage) -> None:
+    async with books.plant(answer(OK)):
+        assert (await books.ask(post("/v1/unknown/thing", b"{}"))).status == 200
+    row = await books.row()
+    assert (row["path"], row["end_code"], row["attempts"]) == ("/v1/unknown/thing", "completed", 1)
+
+
+# -- line ends in what is written down: C15
+
+INJECTED = "m\r\nset-cookie: planted=1\r\n\r\n\x1b[31m\u2028\x85{"
+
+
+@pytest.mark.fault("C15")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("model", "status"), [("gpt-4o-mini", 200), (INJECTED, 403)])
+async def test_line_ends_in_a_model_or_a_user_make_no_header_and_no_line(
+    books: Stage, model: str, status: int, stream: bool
+) -> None:
+    """Of the client, whose model then has no price, or of the upstream's answer."""
+    said = {"model": INJECTED, "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 9}}
+    whole = sse_head() + chunk(event(said)) + chunk(event("[DONE]")) + last_chunk
+    async with books.plant(answer(whole if stream else json_answer(said))) as up:
+        ask = chat([("x-user-id", "u%0d%0aset-cookie:%201")], model=model, user=INJECTED, stream=stream)
+        answered = await books.ask(ask)
+        assert answered.status == status
+        assert answered.get("set-cookie") is None
+        assert b"\nset-cookie" not in answered.head
+        assert len(up.requests) == (answered.status == 200)
+    await books.ends()  # each line of the log is JSON, or this would find one that is none
+
+
+@once
+@pytest.mark.fault("C15")
+@pytest.mark.parametrize("name", ["x-request-id", "x-user-id"])
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
+async def test_line_ends_in_a_header_are_no_request(stage: Stage, name: str, end: str) -> None:
+    """A CRLF begins another header, which is the client's own; by itself neither half is anything."""
+    ask = get("/v1/x", [(name, f"a{end}x-weir-user: planted")])
+    if end != "\r\n":
+        await is_refused(stage, ask, 400)
+        return
+    assert await sent_upstream(stage, [], ask) == [(b"host", stage.host), (name.encode(), b"a")]
 
 
 # -- sizes: C17
@@ -599,6 +677,7 @@ async def test_headers_up_to_the_bound_pass(stage: Stage, each: int) -> None:
         assert sum(len(value) for name, value in up.requests[0].headers if name.startswith(b"x-")) > 58_000
 
 
+@pytest.mark.fault("C17")
 @once
 @pytest.mark.parametrize("total", [68_000, 78_000, 90_000, 300_000, 1_000_000])
 @pytest.mark.parametrize("each", [1000, 66_000])
@@ -607,6 +686,7 @@ async def test_headers_beyond_the_bound(stage: Stage, total: int, each: int) -> 
     assert answered.get("connection") == b"close"
 
 
+@pytest.mark.fault("C17")
 @pytest.mark.parametrize(("count", "status"), [(99, 200), (100, 431), (101, 431), (5000, 431)])
 async def test_a_bound_on_the_number_of_headers(stage: Stage, count: int, status: int) -> None:
     """100, Host included."""
@@ -619,6 +699,7 @@ async def test_a_bound_on_the_number_of_headers(stage: Stage, count: int, status
         await is_refused(stage, ask, 431, "headers_too_large")
 
 
+@pytest.mark.fault("C17")
 @pytest.mark.parametrize(
     ("size", "status"), [(16_000, 200), (16_385, 414), (17_000, 414), (65_536, 414), (200_000, 414)]
 )
@@ -632,6 +713,7 @@ async def test_a_bound_on_the_target(stage: Stage, size: int, status: int) -> No
         await is_refused(stage, get(target), 414, "uri_too_long")
 
 
+@pytest.mark.fault("C17")
 @once
 @pytest.mark.parametrize(
     "part", [b"GET /v1/x HTTP/1.1\r\nhost: x\r\nx-a: ", b"GET /v1/", b"GET /v1/x HTTP/1.1\r\nx", b"G"]
@@ -677,6 +759,7 @@ async def sent_upstream(stage: Stage, lines: list[tuple[str, str]], ask: bytes |
         return up.requests[0].headers
 
 
+@pytest.mark.fault("C16")
 async def test_headers_pass_in_their_order_with_their_duplicates(stage: Stage) -> None:
     lines = [
         ("accept", "text/event-stream"),
@@ -729,6 +812,7 @@ async def test_a_credential_passes_as_it_came(stage: Stage, name: str) -> None:
     assert got[1:] == [(name.lower().encode(), b"Bearer sk-mine")]
 
 
+@pytest.mark.fault("C16")
 @once
 @pytest.mark.parametrize(
     "lines",
@@ -760,6 +844,7 @@ async def test_the_clients_key_goes_no_further(keyed: Stage, name: str) -> None:
     assert KEY not in keyed.p.stderr
 
 
+@pytest.mark.fault("C19")
 async def test_connection_cannot_take_the_key_away(keyed: Stage) -> None:
     lines = [BEARER, ("connection", "authorization, x-a"), ("x-a", "1")]
     got = await sent_upstream(keyed, lines)
@@ -813,6 +898,7 @@ async def test_connection_cannot_take_framing_away(stage: Stage, named: str) -> 
     assert (got[b"host"], got[b"content-length"]) == (stage.host, b"2")
 
 
+@pytest.mark.fault("C18")
 @pytest.mark.parametrize("name", ["x-weir-request-id", "X-Weir-User", "x-weir-", "X-WEIR-ANYTHING"])
 async def test_our_own_headers_cannot_be_planted(stage: Stage, name: str) -> None:
     assert await sent_upstream(stage, [(name, "planted"), ("x-weir", "1")]) == [
@@ -825,14 +911,16 @@ async def test_our_own_headers_cannot_be_planted(stage: Stage, name: str) -> Non
         assert len(answered.all("x-weir-request-id")) == 1
 
 
+@pytest.mark.fault("C18")
 @pytest.mark.parametrize(
     "lines", [[("x-forwarded-for", "6.6.6.6")], [("x-real-ip", "6.6.6.6"), ("forwarded", "for=6.6.6.6")]]
 )
 async def test_nobody_gives_himself_an_address(stage: Stage, lines: list[tuple[str, str]]) -> None:
-    await sent_upstream(stage, lines)
+    assert (await sent_upstream(stage, lines))[1:] == [(n.encode(), v.encode()) for n, v in lines]
     assert [(line["address"], line["user"]) for line in await stage.ends()] == [("127.0.0.1", "127.0.0.1")]
 
 
+@pytest.mark.fault("C18")
 @pytest.mark.parametrize(
     "value", ["a" * 5000, "\xe9\xff", 'quote " and \\', "sk-0123456789abcdef", "Bearer abc"]
 )
@@ -843,6 +931,7 @@ async def test_odd_request_ids_break_no_log(stage: Stage, value: str) -> None:
     assert "sk-0123456789abcdef" not in stage.p.stderr
 
 
+@pytest.mark.fault("C18")
 async def test_each_answer_has_an_id_of_its_own(stage: Stage) -> None:
     async with stage.plant(answer(ok_json(b"1"))):
         ids = [
@@ -856,6 +945,7 @@ async def test_each_answer_has_an_id_of_its_own(stage: Stage) -> None:
 # -- headers downstream: A29, A30
 
 
+@pytest.mark.fault("A30")
 async def test_headers_come_back_in_their_order_with_their_duplicates(stage: Stage) -> None:
     lines = [
         (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"),
@@ -884,6 +974,7 @@ async def test_headers_come_back_in_their_order_with_their_duplicates(stage: Sta
     assert sorted(name for name, _ in answered.headers if name in own) == sorted(own)
 
 
+@pytest.mark.fault("A29")
 @pytest.mark.parametrize("line", [line for line in HOP_BY_HOP if line[0] != "upgrade"])
 async def test_hop_by_hop_headers_of_an_answer_stay_behind(stage: Stage, line: tuple[str, str]) -> None:
     async with stage.plant(answer(head(200, [line, ("content-length", "0")]))):
@@ -891,6 +982,7 @@ async def test_hop_by_hop_headers_of_an_answer_stay_behind(stage: Stage, line: t
         assert (answered.status, answered.get(line[0])) == (200, None)
 
 
+@pytest.mark.fault("A29")
 @pytest.mark.parametrize("connection", ["x-secret", "close, X-Secret", "keep-alive,x-secret ,x-none"])
 async def test_what_connection_names_in_an_answer_stays_behind(stage: Stage, connection: str) -> None:
     lines = [
@@ -938,6 +1030,7 @@ TOKENS = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("C8")
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=14), st.integers(0, 40))
 async def test_any_bytes_end_well(stage: Stage, parts: list[bytes], cut: int) -> None:

@@ -11,7 +11,6 @@ import pytest
 from .certificates import Certificates
 from .client import chat, get, post, request
 from .framing import RawResponse
-from .process import free_ports
 from .stage import (
     HASTY,
     OK,
@@ -48,6 +47,7 @@ CHUNKED = [("transfer-encoding", "chunked")]
 # -- not reached: A1, A2
 
 
+@pytest.mark.fault("A1")
 async def test_a_refused_connection_is_told_at_once(stage: Stage) -> None:
     start = asyncio.get_running_loop().time()
     is_error(await stage.ask(chat()), 502, "upstream_connect_failed")
@@ -72,6 +72,7 @@ async def test_the_answer_to_head_is_an_error_without_its_body(stage: Stage) -> 
         is_error(await c.ask(chat()), 502, "upstream_connect_failed")
 
 
+@pytest.mark.fault("A2")
 async def test_a_connection_that_is_not_accepted_times_out(hasty: Stage) -> None:
     async with hasty.plant(backlog=1, accepting=False) as up:
         await up.fill_backlog()
@@ -79,6 +80,7 @@ async def test_a_connection_that_is_not_accepted_times_out(hasty: Stage) -> None
         assert await hasty.end() == ("upstream_error", "upstream_connect_timeout")
 
 
+@pytest.mark.fault("A2")
 @pytest.mark.slow
 async def test_a_name_that_does_not_resolve(process: MakeProcess) -> None:
     async with process("http://no-such-host.invalid/v1") as p, p.client() as c:
@@ -121,6 +123,7 @@ async def test_tls_streams_each_event_and_is_closed_when_the_client_leaves(
         await p.logged(end_reason="client_gone", end_code="client_closed")
 
 
+@pytest.mark.fault("A3")
 @pytest.mark.parametrize("names", [(), ("other.example",)], ids=["unknown authority", "another name"])
 async def test_a_bad_certificate(process: MakeProcess, tmp_path: Path, names: tuple[str, ...]) -> None:
     tls = Certificates(tmp_path, *names)
@@ -185,6 +188,7 @@ async def test_a_client_certificate(process: MakeProcess, tmp_path: Path) -> Non
         assert len(up.requests) == 1
 
 
+@pytest.mark.fault("A3")
 async def test_handshakes_that_fail_otherwise(process: MakeProcess, tmp_path: Path) -> None:
     async def plain(conn: Conn) -> None:
         await conn.fill()
@@ -258,6 +262,7 @@ async def test_an_upstream_on_a_unix_socket(process: MakeProcess, tmp_path: Path
 # -- gone before the head: A4, A5, A15
 
 
+@pytest.mark.fault("A4", "A5")
 @pytest.mark.parametrize(
     ("data", "end", "code"),
     [
@@ -292,6 +297,7 @@ async def test_leaving_before_the_request_is_read(stage: Stage) -> None:
 # -- kept connections: A6
 
 
+@pytest.mark.fault("A6")
 @pytest.mark.parametrize("end", [Conn.close, Conn.reset])
 async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used(
     stage: Stage, end: Callable[[Conn], None]
@@ -307,6 +313,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used(
             assert up.connections == n + 1
 
 
+@pytest.mark.fault("A6")
 @pytest.mark.parametrize("end", [Conn.close, Conn.reset])
 @pytest.mark.parametrize(
     "ask",
@@ -335,6 +342,7 @@ async def test_a_stale_connection_costs_one_replay_and_no_more(
         assert (second["end_code"], second["attempts"]) == ("completed", 1)
 
 
+@pytest.mark.fault("A6")
 @pytest.mark.parametrize("end", [Conn.close, Conn.reset])
 async def test_a_replay_is_not_replayed(stage: Stage, end: Callable[[Conn], None]) -> None:
     async def stale(conn: Conn) -> None:
@@ -350,6 +358,7 @@ async def test_a_replay_is_not_replayed(stage: Stage, end: Callable[[Conn], None
         assert (up.connections, len(up.requests)) == (2, 3)
 
 
+@pytest.mark.fault("A6")
 async def test_after_one_byte_of_an_answer_nothing_is_replayed(stage: Stage) -> None:
     async def script(conn: Conn) -> None:
         await conn.request()
@@ -364,6 +373,7 @@ async def test_after_one_byte_of_an_answer_nothing_is_replayed(stage: Stage) -> 
         assert (up.connections, len(up.requests)) == (1, 2)
 
 
+@pytest.mark.fault("A6")
 @pytest.mark.parametrize("end", [Conn.close, Conn.reset])
 async def test_a_streamed_upload_is_never_replayed(stage: Stage, end: Callable[[Conn], None]) -> None:
     async def stale(conn: Conn) -> None:
@@ -460,6 +470,7 @@ async def test_a_connection_that_the_upstream_will_close_is_not_kept(stage: Stag
 # -- too late: A7, A8, A9, A18
 
 
+@pytest.mark.fault("A7")
 async def test_an_answer_that_never_begins(hasty: Stage) -> None:
     async with hasty.plant(planted(b"", None)) as up, hasty.client() as c:
         start = asyncio.get_running_loop().time()
@@ -470,6 +481,7 @@ async def test_an_answer_that_never_begins(hasty: Stage) -> None:
         assert len(up.requests) == 1
 
 
+@pytest.mark.fault("A7")
 async def test_a_head_that_drips_is_late_all_the_same(hasty: Stage) -> None:
     async def script(conn: Conn) -> None:
         await conn.request()
@@ -480,6 +492,7 @@ async def test_a_head_that_drips_is_late_all_the_same(hasty: Stage) -> None:
         await up.closed()
 
 
+@pytest.mark.fault("A8")
 async def test_a_json_answer_that_hangs_is_cut_off(hasty: Stage) -> None:
     async with hasty.plant(planted(TEN + b"01234", None)) as up:
         answered = await hasty.ask(chat())
@@ -488,6 +501,7 @@ async def test_a_json_answer_that_hangs_is_cut_off(hasty: Stage) -> None:
         assert await hasty.end() == ("upstream_error", "upstream_idle_timeout")
 
 
+@pytest.mark.fault("A9")
 async def test_a_stream_that_hangs_ends_with_an_error_event(hasty: Stage) -> None:
     async with hasty.plant(planted(sse_head() + chunk(ONE), None)) as up:
         broke_off(await hasty.ask(chat(stream=True)), ONE, "upstream_idle_timeout")
@@ -501,6 +515,7 @@ async def test_a_stream_that_hangs_before_its_first_event(hasty: Stage) -> None:
         await up.closed()
 
 
+@pytest.mark.fault("A18")
 async def test_every_byte_resets_the_idle_timeout_but_not_the_total(hasty: Stage) -> None:
     async def script(conn: Conn) -> None:
         await conn.request()
@@ -518,6 +533,7 @@ async def test_every_byte_resets_the_idle_timeout_but_not_the_total(hasty: Stage
         await up.closed()
 
 
+@pytest.mark.fault("A18")
 async def test_a_drip_passes_byte_by_byte(stage: Stage) -> None:
     loop = asyncio.get_running_loop()
     async with stage.plant() as up, stage.client() as c:
@@ -554,6 +570,7 @@ async def test_an_upstream_that_stops_reading_an_upload(hasty: Stage) -> None:
 # -- broken off in the middle: A10, A11, A12, A13
 
 
+@pytest.mark.fault("A10", "A13")
 @pytest.mark.parametrize("end", [Conn.close, Conn.reset, Conn.fin])
 @pytest.mark.parametrize("framed", [chunk(ONE), chunk(ONE)[:-2], b"ff\r\n" + ONE, chunk(ONE) + b"0\r\n"])
 async def test_a_stream_that_breaks_between_events(
@@ -571,6 +588,7 @@ async def test_a_stream_that_breaks_between_events(
         await up.closed()
 
 
+@pytest.mark.fault("A10")
 @pytest.mark.parametrize("sent", [b"data: {", b"data: 1\n", b"data: 1\n\ndata: 2", b"\r", b": c"])
 async def test_a_stream_that_breaks_within_an_event_gets_none_glued_on(stage: Stage, sent: bytes) -> None:
     async with stage.plant(planted(sse_head() + chunk(sent))):
@@ -579,6 +597,7 @@ async def test_a_stream_that_breaks_within_an_event_gets_none_glued_on(stage: St
         assert await stage.end() == ("upstream_error", "upstream_reset")
 
 
+@pytest.mark.fault("A11")
 @pytest.mark.parametrize("end", [Conn.close, Conn.reset, Conn.fin])
 @pytest.mark.parametrize("body", [b"", b"0", b"012345678"])
 async def test_a_sized_answer_that_breaks_ends_short(
@@ -617,6 +636,7 @@ async def test_a_reset_is_no_end_of_a_close_delimited_answer(stage: Stage) -> No
         broke_off(await c.response(), ONE, "upstream_reset")
 
 
+@pytest.mark.fault("A12")
 @pytest.mark.parametrize("sent", [sse(1, done=False), sse_head(chunked=False) + ONE])
 async def test_a_clean_end_without_done_stays_one(stage: Stage, sent: bytes) -> None:
     async with stage.plant(planted(sent)):
@@ -633,6 +653,7 @@ async def test_a_clean_end_with_done(stage: Stage) -> None:
 # -- framing that lies: A14, A19, A20, A21, A22
 
 
+@pytest.mark.fault("A14")
 @pytest.mark.parametrize(
     "bad", [b"zz\r\n", b"-1\r\n", b"0x1\r\na\r\n", b"1\r\nab\r\n", b"\r\n\r\n", b"1_0\r\n"]
 )
@@ -670,6 +691,7 @@ async def breaks_at_a_chunk(stage: Stage, bad: bytes) -> None:
         assert await stage.end() == ("upstream_error", "upstream_bad_framing")
 
 
+@pytest.mark.fault("A14")
 @pytest.mark.parametrize("bad", [b"zz\r\n", b"-1\r\n", b"\r\n\r\n"])
 async def test_a_malformed_chunk_right_behind_the_head(stage: Stage, bad: bytes) -> None:
     async with stage.plant(planted(sse_head() + bad, None)) as up:
@@ -696,6 +718,7 @@ BAD_FRAMING = {
 }
 
 
+@pytest.mark.fault("A20", "A22")
 @pytest.mark.parametrize("headers", BAD_FRAMING.values(), ids=BAD_FRAMING)
 async def test_framing_that_cannot_be_trusted(stage: Stage, headers: list[tuple[str, str]]) -> None:
     async with stage.plant(planted(head(headers=headers) + b"2\r\nok\r\n0\r\n\r\n", None)) as up:
@@ -704,6 +727,7 @@ async def test_framing_that_cannot_be_trusted(stage: Stage, headers: list[tuple[
         assert await stage.end() == ("upstream_error", "upstream_bad_framing")
 
 
+@pytest.mark.fault("A19")
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("extra", [b"EXTRA", ok_json(b'"planted"'), b"HTTP/1.1 100 Continue\r\n\r\n"])
 async def test_what_follows_a_sized_answer_is_not_of_it(stage: Stage, extra: bytes, split: bool) -> None:
@@ -726,6 +750,7 @@ async def test_what_follows_a_sized_answer_is_not_of_it(stage: Stage, extra: byt
         assert up.connections == 2
 
 
+@pytest.mark.fault("A21")
 async def test_a_length_beside_chunks_does_not_count(stage: Stage) -> None:
     both = head(headers=[("content-length", "3"), *CHUNKED]) + chunk(b"hello") + last_chunk
     turned = head(headers=[*CHUNKED, ("content-length", "3")]) + chunk(b"hello") + last_chunk
@@ -761,6 +786,7 @@ BAD_ANSWERS = {
 }
 
 
+@pytest.mark.fault("A15", "A24", "A28")
 @pytest.mark.parametrize("data", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 async def test_what_is_no_answer(stage: Stage, data: bytes) -> None:
     async with stage.plant(planted(data, None)) as up:
@@ -770,6 +796,7 @@ async def test_what_is_no_answer(stage: Stage, data: bytes) -> None:
         assert len(up.requests) == 1
 
 
+@pytest.mark.fault("A25")
 @pytest.mark.parametrize("status", [b"99", b"099", b"000", b"600", b"601", b"999", b"1000"])
 async def test_a_status_that_does_not_exist(stage: Stage, status: bytes) -> None:
     odd = b"HTTP/1.1 " + status + b" Odd\r\ncontent-length: 0\r\n\r\n"
@@ -787,6 +814,7 @@ async def test_a_status_that_nobody_registered_passes(stage: Stage) -> None:
         assert (answered.status, answered.body) == (529, b'{"error":{}}')
 
 
+@pytest.mark.fault("A27")
 @pytest.mark.parametrize(
     "data",
     [
@@ -807,6 +835,7 @@ async def test_folded_and_badly_ended_lines_never_pass(stage: Stage, data: bytes
             await up.closed()
 
 
+@pytest.mark.fault("A16")
 @pytest.mark.parametrize(
     ("line", "gap"), [(b"x-" + b"a" * 1000 + b": b\r\n", b""), (b"a", b"x-a: "), (b"x-a: b\r\n", b"")]
 )
@@ -823,6 +852,7 @@ async def test_heads_without_end(stage: Stage, line: bytes, gap: bytes) -> None:
     assert stage.p.rss() - before < 8 << 20
 
 
+@pytest.mark.fault("A17")
 @pytest.mark.parametrize(("count", "passes"), [(190, True), (210, False), (10_000, False)])
 async def test_a_bound_on_the_number_of_headers(stage: Stage, count: int, passes: bool) -> None:
     many = head(headers=[("a", "b")] * count + [("content-length", "0")])
@@ -846,6 +876,7 @@ async def test_one_large_header_passes(stage: Stage) -> None:
 HINT = b"HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n"
 
 
+@pytest.mark.fault("A23")
 @pytest.mark.parametrize(
     "before", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n", HINT, HINT * 30]
 )
@@ -867,6 +898,7 @@ async def test_interim_answers_do_not_pass(stage: Stage, before: bytes, split: b
         assert up.connections == 1
 
 
+@pytest.mark.fault("A23")
 async def test_interim_answers_without_end(stage: Stage) -> None:
     async def script(conn: Conn) -> None:
         await conn.request()
@@ -881,6 +913,7 @@ async def test_interim_answers_without_end(stage: Stage) -> None:
         await up.closed()
 
 
+@pytest.mark.fault("A23")
 async def test_an_interim_answer_does_not_lengthen_the_wait(hasty: Stage) -> None:
     async def script(conn: Conn) -> None:
         await conn.request()
@@ -896,6 +929,7 @@ async def test_an_interim_answer_does_not_lengthen_the_wait(hasty: Stage) -> Non
 # -- answers without a body: A26
 
 
+@pytest.mark.fault("A26")
 @pytest.mark.parametrize("status", [204, 304])
 @pytest.mark.parametrize("body", [b"", b"hello", ok_json(b'"planted"')])
 async def test_an_answer_without_a_body_has_none(stage: Stage, status: int, body: bytes) -> None:
@@ -916,6 +950,7 @@ async def test_an_answer_without_a_body_keeps_its_connection(stage: Stage, statu
         assert up.connections == 1
 
 
+@pytest.mark.fault("A26")
 @pytest.mark.parametrize("status", [204, 304])
 async def test_chunks_where_no_body_can_be(stage: Stage, status: int) -> None:
     bare = head(status, CHUNKED) + chunk(b"hello") + last_chunk
@@ -925,6 +960,7 @@ async def test_chunks_where_no_body_can_be(stage: Stage, status: int) -> None:
         assert (await c.ask(chat())).body == b"2"
 
 
+@pytest.mark.fault("A26")
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_body_behind_the_answer_to_head_answers_nobody(stage: Stage, late: bool) -> None:
     async def script(conn: Conn) -> None:
@@ -951,6 +987,7 @@ async def test_a_body_behind_the_answer_to_head_answers_nobody(stage: Stage, lat
 REFUSAL = json_answer({"error": {"message": "too large", "type": "x", "param": None, "code": "x"}}, 413)
 
 
+@pytest.mark.fault("A31")
 @pytest.mark.parametrize("framing", ["sized", "chunked"])
 @pytest.mark.parametrize("end", [None, Conn.fin])
 async def test_an_early_answer_comes_while_the_upload_goes_on(stage: Stage, framing: str, end: End) -> None:
@@ -984,6 +1021,7 @@ async def test_an_early_answer_to_an_upload_that_floods(stage: Stage) -> None:
         conn.close()
 
 
+@pytest.mark.fault("A31")
 async def test_an_early_answer_then_a_reset(stage: Stage) -> None:
     async def script(conn: Conn) -> None:
         await conn.head()
@@ -1080,6 +1118,7 @@ async def test_after_an_early_answer_the_client_can_go_on_if_its_upload_was_whol
 # -- what passes untouched: A32, A33, A34, A36, A38
 
 
+@pytest.mark.fault("A32")
 @pytest.mark.parametrize(
     "status", [400, 401, 403, 404, 408, 409, 413, 418, 422, 429, 499, 500, 501, 502, 503, 504]
 )
@@ -1106,16 +1145,19 @@ async def test_an_upstreams_own_errors_pass(stage: Stage, status: int) -> None:
         assert [line["status"] for line in await stage.ends(2)] == [status] * 2
 
 
+@pytest.mark.fault("A33")
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 async def test_a_redirect_is_passed_on_and_not_followed(stage: Stage, status: int) -> None:
-    (other,) = free_ports(1)
-    to = f"http://127.0.0.1:{other}/evil"
-    async with stage.plant(answer(head(status, [("location", to), ("content-length", "0")]))) as up:
-        answered = await stage.ask(chat())
-        assert (answered.status, answered.get("location")) == (status, to.encode())
-        assert len(up.requests) == 1
+    async with RawUpstream(answer(OK)) as other:
+        to = f"{other.base_url}/evil"
+        async with stage.plant(answer(head(status, [("location", to), ("content-length", "0")]))) as up:
+            answered = await stage.ask(chat())
+            assert (answered.status, answered.get("location")) == (status, to.encode())
+            assert len(up.requests) == 1
+        assert other.connections == 0
 
 
+@pytest.mark.fault("A36")
 async def test_trailers_are_dropped(stage: Stage) -> None:
     trailers = b"0\r\nx-checksum: 1\r\ncontent-length: 3\r\nset-cookie: a=b\r\n\r\n"
     ask = chat(stream=True)
@@ -1131,6 +1173,7 @@ async def test_trailers_are_dropped(stage: Stage) -> None:
         assert up.connections == 1
 
 
+@pytest.mark.fault("A35")
 async def test_a_bomb_passes_as_the_little_that_it_is(stage: Stage) -> None:
     bomb = gzip.compress(bytes(100 << 20), 9)
     before = stage.p.rss()
@@ -1145,6 +1188,7 @@ async def test_a_bomb_passes_as_the_little_that_it_is(stage: Stage) -> None:
     assert stage.p.rss() - before < 10 << 20
 
 
+@pytest.mark.fault("A38")
 @pytest.mark.slow
 async def test_an_event_of_20_mb_passes_in_flat_memory(stage: Stage) -> None:
     piece = b"x" * 65_000

@@ -227,6 +227,10 @@ class RawUpstream:
             lambda: f"{self.open_connections} upstream connections to close",
         )
 
+    def deaf(self) -> None:
+        """From now on connecting is refused; what is connected goes on."""
+        self._listener.close()
+
     async def fill_backlog(self) -> None:
         """With `accepting=False`: take every place in the backlog, so that further connects hang."""
         assert not self._accepting

@@ -106,6 +106,7 @@ async def test_a_collector_that_refuses_is_told_of_once(
     await opened.pipeline.close()
 
 
+@pytest.mark.fault("F16")
 async def test_a_collector_that_is_slow_is_told_of(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]]
 ) -> None:
@@ -138,6 +139,7 @@ async def test_the_next_line_says_what_was_lost_since(
     assert len(collector.spans) == 1
 
 
+@pytest.mark.fault("F16")
 async def test_a_queue_that_is_full_drops_and_nobody_waits(
     collector: Collector, lines: list[dict[str, Any]]
 ) -> None:

@@ -1,0 +1,95 @@
+"""A damaged journal of the ledger: what can be read is written, once, and nothing is invented."""
+
+import atexit
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from plugins.ledger.columns import COLUMNS, FIRST
+from plugins.ledger.record import CLOSED, OPEN, record, records
+from plugins.ledger.replay import adopt
+
+FOLDER: Final = Path(tempfile.mkdtemp(prefix="weir-fuzz-"))
+atexit.register(shutil.rmtree, FOLDER)
+
+
+def _first(number: int) -> list[Any]:
+    row: list[Any] = [None] * len(FIRST)
+    row[0] = f"request-{number}"
+    row[1] = 1_700_000_000_000_000 + number
+    return row
+
+
+def _record(number: int) -> bytes:
+    if number % 3 == 0:
+        return record(OPEN, orjson.dumps(_first(number)))
+    rest = [None] * (len(COLUMNS) - len(FIRST))
+    return record(CLOSED, orjson.dumps([*_first(number), *rest]))
+
+
+RECORDS: Final = [_record(number) for number in range(12)]
+WHOLE: Final = b"".join(RECORDS) + bytes(64)
+
+
+def target(data: bytes) -> None:
+    """Up to eight damages of four bytes each (kind, place, place, value); what follows is appended."""
+    journal = WHOLE
+    first = len(journal)
+    for at in range(0, min(len(data), 32), 4):
+        kind, high, low, value = (*data[at : at + 4], 0, 0, 0)[:4]
+        place = (high * 256 + low) % (len(journal) + 1)
+        first = min(first, place)
+        if kind % 4 == 0:  # a byte is another one
+            journal = journal[:place] + bytes([value]) + journal[place + 1 :]
+        elif kind % 4 == 1:  # cut off
+            journal = journal[:place]
+        elif kind % 4 == 2:  # bytes are missing
+            journal = journal[:place] + journal[place + 1 + value :]
+        else:  # bytes are twice
+            journal = journal[:place] + journal[max(0, place - value) : place] + journal[place:]
+    end = sum(map(len, RECORDS))
+    if data[32:]:
+        first = min(first, end)
+        journal = journal[:end] + data[32:]
+    _replay(journal, first)
+
+
+def _replay(journal: bytes, damaged_from: int) -> None:
+    for kind, payload, end in records(journal):
+        assert end <= len(journal)
+        assert kind + payload in journal
+    rows = _adopted(journal)
+    ids = [row[0] for row in rows]
+    known = {f"request-{number}" for number in range(len(RECORDS))}
+    assert set(ids) <= known, "a row that nobody wrote"
+    for row in rows:
+        number = int(row[0].removeprefix("request-"))
+        assert list(row[: len(FIRST)]) == _first(number)
+        assert len(row) == len(COLUMNS)
+    at = 0
+    for number, each in enumerate(RECORDS):
+        at += len(each)
+        if at <= damaged_from:
+            assert f"request-{number}" in ids, "a row from before the damage is gone"
+
+
+def _adopted(journal: bytes) -> list[Sequence[Any]]:
+    """What is written of a journal that a dead process has left."""
+    folder = FOLDER / "1-dead"
+    folder.mkdir()
+    (folder / "00000001.log").write_bytes(journal)
+    rows: list[Sequence[Any]] = []
+    log = logging.getLogger("weir.ledger")  # which would tell of each one
+    log.disabled = True
+    try:
+        count = adopt(FOLDER, rows.extend)
+    finally:
+        log.disabled = False
+    assert count == len(rows)
+    assert not folder.exists(), "it would be read for ever"
+    return rows
