@@ -11,13 +11,15 @@ from typing import Any, Final
 from .journal import OPEN_LOG
 from .lock import NAME, FolderLock
 from .record import CLOSED, records
-from .row import crashed, stored
+from .row import crashed, readable, stored
 
 log = logging.getLogger("weir.ledger")
 
 Write = Callable[[list[Sequence[Any]]], None]
 BATCH: Final = 1_000
 """Rows of one transaction."""
+ASIDE: Final = ".unread"
+"""What the name of a journal ends with that holds what this version cannot read."""
 _ABANDONED: Final = 60.0
 """Seconds after which a folder that has no lock yet was left by a process that died making it."""
 
@@ -26,8 +28,10 @@ def adopt(folder: Path, write: Write) -> int:
     """Write the rows of all journals in this folder whose processes are dead, and remove them; how many rows.
 
     `write` adds rows to the database, and what it raises is raised: the journal stays and is read again. To
-    be killed in the middle does no harm, since a row that is there already stays as it is. What cannot be
-    read is passed over, and the first `OSError` is raised when all others are done.
+    be killed in the middle does no harm, since a row that is there already stays as it is. The end of a file
+    that cannot be read is passed over, and the first `OSError` is raised when all others are done. A journal
+    with records of other columns, as another version of Weir may leave, is set aside once its other rows are
+    written: it gets the ending `ASIDE`, and is not looked at again.
     """
     written = 0
     failure: OSError | None = None
@@ -36,7 +40,7 @@ def adopt(folder: Path, write: Write) -> int:
             if journal.name.startswith("."):
                 if time.time() - journal.stat().st_mtime > _ABANDONED and not (journal / NAME).exists():
                     shutil.rmtree(journal, ignore_errors=True)
-            else:
+            elif journal.suffix != ASIDE:
                 written += _adopt(journal, write)
         except FileNotFoundError:
             continue  # another process was quicker
@@ -52,26 +56,38 @@ def _adopt(journal: Path, write: Write) -> int:
     if lock is None:
         return 0
     try:
-        count, unended = _replay(journal, write)
+        count, unended, unread = _replay(journal, write)
         if count:
             fields = {"journal": journal.name, "rows": count, "crashed": unended}
             log.warning("a journal was left behind, and is in the ledger now", extra={"fields": fields})
-        _remove(journal)
+        if unread:
+            aside = journal.with_name(journal.name + ASIDE)
+            journal.rename(aside)
+            fields = {"journal": aside.name, "records": unread}
+            log.error(
+                "a journal has records of another version of Weir; it is set aside", extra={"fields": fields}
+            )
+        else:
+            _remove(journal)
         return count
     finally:
         lock.release()
 
 
-def _replay(journal: Path, write: Write) -> tuple[int, int]:
+def _replay(journal: Path, write: Write) -> tuple[int, int, int]:
+    """How many rows it had, how many of them of requests that never ended, and what could not be read."""
     unended: dict[bytes, bytes] = {}
     payloads: list[bytes] = []
-    written = 0
+    written = unread = 0
     for path in (journal / OPEN_LOG, *sorted(journal.glob("[0-9]*.log"))):
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             continue
         for kind, payload, _ in records(data):
+            if not readable(payload, ended=kind == CLOSED):
+                unread += 1
+                continue
             if kind != CLOSED:
                 unended[identity(payload)] = payload
                 continue
@@ -84,7 +100,7 @@ def _replay(journal: Path, write: Write) -> tuple[int, int]:
     rows = [*stored(payloads), *map(crashed, unended.values())]
     for at in range(0, len(rows), BATCH):
         write(rows[at : at + BATCH])
-    return written + len(rows), len(unended)
+    return written + len(rows), len(unended), unread
 
 
 def identity(payload: bytes) -> bytes:

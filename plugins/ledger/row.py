@@ -181,6 +181,16 @@ def stored(payloads: Sequence[bytes]) -> Iterator[Sequence[Any]]:
         yield from map(cleaned, found) if has_nul else found
 
 
+def readable(payload: bytes, *, ended: bool) -> bool:
+    """Whether a record of the journal has the columns that this version has."""
+    try:
+        values = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return False
+    columns = len(FIRST) + len(THEN) if ended else len(FIRST)
+    return isinstance(values, list) and len(values) == columns and isinstance(values[0], str)
+
+
 def cleaned(row: Sequence[Any]) -> list[Any]:
     """A row that any database takes, whatever strangers have put into it."""
     return [_clean(value) for value in row]

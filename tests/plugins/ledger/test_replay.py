@@ -7,7 +7,7 @@ import pytest
 from plugins.ledger.journal import Journal
 from plugins.ledger.lock import FolderLock
 from plugins.ledger.record import CLOSED, OPEN, record
-from plugins.ledger.replay import BATCH, adopt, identity
+from plugins.ledger.replay import ASIDE, BATCH, adopt, identity
 from plugins.ledger.segment import SIZE
 
 from .making import Memory, a_first, a_payload, column
@@ -152,3 +152,31 @@ def test_one_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> None:
         adopt(tmp_path, sink.write)
     assert set(sink.rows) == {"a"}
     assert [path.name for path in tmp_path.iterdir()] == ["0-odd"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        record(CLOSED, b"[]"),
+        record(OPEN, b"[]"),
+        record(CLOSED, b"not JSON"),
+        record(CLOSED, a_first("c")),  # too few columns
+        record(OPEN, a_payload("c")),  # too many
+        record(CLOSED, b"{" + a_payload("c")[1:-1] + b"}"),
+        record(CLOSED, b"[7," + a_payload("c").partition(b",")[2]),  # an id that is none
+    ],
+)
+def test_records_of_another_version_are_set_aside_and_keep_no_row_waiting(
+    odd: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = left(tmp_path, record(CLOSED, a_payload("a")) + odd + record(CLOSED, a_payload("b")))
+    sink = Memory()
+    assert adopt(tmp_path, sink.write) == 2
+    assert sorted(sink.rows) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == [journal.name + ASIDE]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "a journal has records of another version of Weir; it is set aside"
+    ]
+    caplog.clear()
+    assert adopt(tmp_path, sink.write) == 0
+    assert caplog.records == []
