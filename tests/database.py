@@ -4,6 +4,7 @@ import atexit
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from itertools import count
@@ -40,7 +41,16 @@ class Postgres:
 
     def start(self) -> None:
         """Up again after `stop`, with what it had."""
-        self._server.ensure_postgres_running()
+        until = time.monotonic() + 60
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+            except AssertionError:  # it still reads its log, after a stop at once
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def close(self) -> None:
         """Stop it and remove all that it has left."""

@@ -34,6 +34,7 @@ class Upstream:
         self.paid: dict[str, Decimal] = {}
         self._random = random.Random(5)
         self._pace = pace
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -42,6 +43,9 @@ class Upstream:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
     def _usage(self) -> dict[str, Any]:
         given, made = self._random.randrange(1, 5000), self._random.randrange(1, 3000)
@@ -53,6 +57,7 @@ class Upstream:
         }
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head, body = await message(reader)
@@ -165,6 +170,7 @@ class Load:
             for _ in left:
                 await self._ask(reader, writer, number)
             writer.close()
+            await writer.wait_closed()
 
         await asyncio.gather(*(client(n) for n in range(self.clients)))
 
@@ -182,6 +188,7 @@ class Load:
                         await self._ask(reader, writer, number)
                 finally:
                     writer.close()
+                    await writer.wait_closed()
             await asyncio.sleep(0.02)
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:

@@ -269,7 +269,8 @@ class Stage:
     def _said(self) -> str:
         with self._log.open("rb") as log:
             log.seek(self._mark)
-            return log.read().decode(errors="replace")
+            whole, line_end, _ = log.read().rpartition(b"\n")  # the last one may still be written
+            return (whole + line_end).decode(errors="replace")
 
     async def _flush(self) -> None:
         """Wait until what has been logged so far can be read."""

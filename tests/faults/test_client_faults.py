@@ -866,3 +866,17 @@ async def test_errors_of_the_upstream_do_not_end_pipelining(stage: Stage) -> Non
     async with stage.plant(scripts), stage.client() as c:
         await c.send(chat() * 3)
         assert [(await c.response()).status for _ in range(3)] == [502, 500, 200]
+
+
+@pytest.mark.fault("B3")
+async def test_who_leaves_with_all_that_was_promised_has_left_nothing_undone(stage: Stage) -> None:
+    """By its length the client knows that it has all, maybe before Weir has looked again."""
+    async with stage.plant(answer(TEN + b"0123456789")) as up:
+        for _ in range(30):
+            async with stage.client() as c:
+                await c.send(get("/v1/files/a"))
+                assert (await c.response()).body == b"0123456789"
+                c.reset()
+        ends = await stage.ends(30)
+        assert {(end["end_reason"], end["end_code"]) for end in ends} == {("complete", "completed")}
+        assert len(up.requests) == 30

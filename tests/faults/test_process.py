@@ -288,7 +288,8 @@ async def test_a_plugin_that_raises_at_the_end_takes_nothing_from_the_others(tmp
 # -- where it runs -------------------------------------------------------------------------------------------
 
 LOCKED_UP = (
-    'exec bwrap --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp --ro-bind "$PWD" "$PWD" --remount-ro /tmp '
+    'exec bwrap --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp --ro-bind "$PWD" "$PWD" '
+    '--ro-bind "$WEIR" "$WEIR" --remount-ro /tmp '
     '--tmpfs "$STATE" --unshare-user --uid 65532 --gid 65532 --cap-drop ALL --die-with-parent '
     '--chdir "$PWD" -- "$0" "$@"'
 )
@@ -304,9 +305,10 @@ async def test_locked_up_it_serves_and_stops() -> None:
     state = Path("/mnt")  # some folder that there is, and nothing else is in the way of
     command = ("/bin/sh", "-c", LOCKED_UP, *COMMAND)
     config = {"plugins": ["auth", "precost", "ledger", "limiter", "annotate"], "state_dir": f"{state}"}
+    folders = {"STATE": f"{state}", "WEIR": f"{Path(__file__).parents[2]}"}
     async with (
         RawUpstream(answer(OK)) as up,
-        Process(up.base_url, config=config, command=command, env={"STATE": f"{state}"}) as weir,
+        Process(up.base_url, config=config, command=command, env=folders) as weir,
     ):
         (pid,) = children(weir.pid)
         assert_locked_up(pid)

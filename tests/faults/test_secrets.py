@@ -24,6 +24,7 @@ from .framing import RawResponse
 from .process import Process, free_ports
 from .stage import BEARER, KEY, OK, Stage, is_error, once
 from .upstream import Conn, RawUpstream, answer, chunk, json_answer, last_chunk, sse_head
+from .wire import until
 
 SOAK = bool(os.environ.get("WEIR_SOAK"))
 MANY = 10_000 if SOAK else 1_000
@@ -291,6 +292,7 @@ async def shared_writing(request: pytest.FixtureRequest) -> AsyncIterator[Stage]
 async def test_nobody_writes_lines_into_the_log(shared_writing: Stage) -> None:
     """One request is one line, of printable text, whatever stands in it."""
     p = shared_writing.p
+    await until(lambda: "listening" in p.stderr)
     told = len(p.stderr)
     text = '\r\n{"level":"error","event":"forged"}\n\x1b[2J\x1b]0;owned\x07\u2028\x85'
     escaped = "%0d%0a%1b%5b2J"

@@ -35,6 +35,8 @@ class Httpx2Answer:
         self.complete = False
         self.ready = False  # whether h11 or h2 holds something is known when it is asked for
         self._given = 0
+        self._left: int | None = None
+        """Bytes of the body that are still to come, where that was promised."""
 
     def check(self, forwarded: bool) -> None:
         """Raise unless this is an answer that can be passed on."""
@@ -57,6 +59,9 @@ class Httpx2Answer:
             # RFC 9112, 6.3: the transfer coding counts, and the sender is not to be trusted further.
             self.headers = [pair for pair in headers if pair[0] != b"content-length"]
             self._link.distrusted = True
+        elif b"content-length" in names:
+            promised = next(value for name, value in headers if name == b"content-length")
+            self._left = int(promised) if promised.isdigit() else None
 
     def whole(self) -> bytes | None:
         """See `Answer.whole`."""
@@ -73,11 +78,12 @@ class Httpx2Answer:
             await asyncio.sleep(0)  # what h11 holds it gives without waiting
         self._error = errors.reset()  # for whoever reads on after a cancellation
         try:
-            piece = b""
-            while not piece:
-                piece = await anext(self._pieces)
-        except StopAsyncIteration:
-            self.complete = self.ready = True
+            piece = await self._next()
+            if self._left is not None and piece:
+                self._left -= len(piece)
+                if self._left <= 0:
+                    # Who has all that was promised may leave: it has to be known by then that it was all.
+                    piece += await self._next()
         except WeirError as error:
             self._error = error
             raise
@@ -87,6 +93,16 @@ class Httpx2Answer:
         self._error = None
         if self.complete and not self._attempt.uploading:
             await asyncio.shield(self._finish_soon())
+        return piece
+
+    async def _next(self) -> bytes:
+        """What comes next; nothing when the answer is complete."""
+        try:
+            while not (piece := await anext(self._pieces)):
+                pass
+        except StopAsyncIteration:
+            self.complete = self.ready = True
+            return b""
         return piece
 
     async def close(self) -> None:
