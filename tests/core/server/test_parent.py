@@ -292,19 +292,24 @@ async def test_an_answer_that_comes_too_late_is_not_the_next_ones(
         await run.end()
 
 
+async def one_behind(run: Any) -> Any:
+    """A worker that was forked again while the other one was told of a reload, which was kept."""
+    first = run.forks.workers[1]
+    run.forks.ends(first, 1)
+    await until(lambda: run.forks.workers[1] is not first)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: run.forks.told("check"))
+    run.forks.checked(**GOOD)
+    await until(lambda: run.forks.workers[2].said("reload"))
+    run.forks.workers[2].reloaded(True)
+    await until(lambda: run.forks.told("keep"))
+    return run.forks.workers[1]
+
+
 async def test_who_cannot_catch_up_is_replaced() -> None:
     async with running() as run:
         await run.start()
-        first = run.forks.workers[1]
-        run.forks.ends(first, 1)
-        await until(lambda: run.forks.workers[1] is not first)
-        os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: run.forks.told("check"))
-        run.forks.checked(**GOOD)
-        await until(lambda: run.forks.workers[2].said("reload"))
-        run.forks.workers[2].reloaded(True)
-        await until(lambda: run.forks.told("keep"))
-        again = run.forks.workers[1]
+        again = await one_behind(run)
         again.channel.send({"did": "start"})
         await until(lambda: again.said("reload"))
         again.reloaded(False)
@@ -317,16 +322,7 @@ async def test_who_starts_while_others_reload_is_told_too() -> None:
     """It was forked with the configuration before: a key that was taken out would be good there still."""
     async with running() as run:
         await run.start()
-        first = run.forks.workers[1]
-        run.forks.ends(first, 1)
-        await until(lambda: run.forks.workers[1] is not first)
-        os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: run.forks.told("check"))
-        run.forks.checked(**GOOD)
-        await until(lambda: run.forks.workers[2].said("reload"))
-        run.forks.workers[2].reloaded(True)
-        await until(lambda: run.forks.told("keep"))
-        again = run.forks.workers[1]
+        again = await one_behind(run)
         assert not again.said("reload")  # it could not yet
         again.channel.send({"did": "start"})
         await until(lambda: again.said("reload"))
