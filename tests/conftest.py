@@ -20,20 +20,39 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-_WITH_PROCESSES = [
-    Path(__file__).parent / name
+_HERE = Path(__file__).parent
+_WITH_PROCESSES = {
+    _HERE / name
     for name in (
-        *("e2e", "faults", "scripts", "bench", "deploy", "plugins/ledger", "plugins/limiter/redis"),
-        *("api/test_database.py", "admin/test_openapi.py", "cli/test_plugin.py", "test_site.py"),
+        *("e2e", "faults", "scripts", "bench", "deploy", "core/server", "core/upstream/httpx2"),
+        *("plugins/ledger", "plugins/limiter/redis", "plugins/tracing/test_plugin.py"),
+        *("api/test_database.py", "admin/test_openapi.py", "admin/test_workers.py", "test_site.py"),
+        *(
+            "cli/test_plugin.py",
+            "cli/test_completion.py",
+            "demo/test_demo.py",
+            "core/test_watchdog.py",
+            "core/test_inflight.py",
+        ),
     )
-]
+}
+
+
+def _starts_processes(path: Path) -> bool:
+    return not _WITH_PROCESSES.isdisjoint((path, *path.parents))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make unit` does not even read what it would not run."""
+    return True if config.option.markexpr == "not slow" and collection_path in _WITH_PROCESSES else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts processes or servers is `slow`, all of it: `make unit` is for between two edits."""
+    slow = {path: _starts_processes(path) for path in {item.path for item in items}}
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in _WITH_PROCESSES):
+        if slow[item.path]:
             item.add_marker("slow")
 
 
