@@ -152,8 +152,13 @@ class Process:
         return self._status("VmHWM") * 1024
 
     def fds(self) -> int:
-        """Open file descriptors of the parent process."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """Open file descriptors of the parent process. A database's files do not count: a pool keeps as many
+        of them open as were once needed at a time."""
+        open_files = 0
+        for fd in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                open_files += ".db" not in fd.readlink().name
+        return open_files
 
     # -- its life
 
