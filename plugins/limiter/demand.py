@@ -75,6 +75,7 @@ NOTHING_USED: Final[Mapping[Kind, int]] = {
     "cost": 0,
 }
 _CHARGED_AS_IT_STREAMS: Final = frozenset(("chat/completions", "responses", "completions"))
+_NO_MONEY: Final = Decimal(0)
 _CUT_OFF: Final = frozenset(("client_gone", "shutdown"))
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
@@ -180,18 +181,26 @@ def used(ex: Exchange, end: End) -> Mapping[Kind, int]:
     refused = not answered and not left_early
     if refused:
         use = {"in_flight": 0, "input_tokens": 0, "tokens": 0, "cost": 0}
-    known = [usage for usage in ex.get(USAGE) or () if usage.provenance != "none"]
-    if known and (answered or all(usage.provenance == "measured" for usage in known)):
-        spent = sum(usage.input_tokens for usage in known)
-        use["input_tokens"] = spent
-        use["tokens"] = spent + sum(usage.output_tokens for usage in known)
+    known = False
+    counts = True
+    came_in = went_out = 0
+    for usage in ex.get(USAGE) or ():  # one, as a rule
+        if usage.provenance == "none":
+            continue
+        known = True
+        counts = counts and (answered or usage.provenance == "measured")
+        came_in += usage.input_tokens
+        went_out += usage.output_tokens
+    if known and counts:
+        use["input_tokens"] = came_in
+        use["tokens"] = came_in + went_out
     cost = ex.get(COST)
     if cost is not None:
         amount = cost.amount
         if amount is None or (left_early and cost.provenance in ("estimated", "bounded")):
             amount = None if refused else cost.high
         if amount is not None:
-            use["cost"] = nanodollars(max(amount, Decimal(0)))
+            use["cost"] = nanodollars(max(amount, _NO_MONEY))
     return use
 
 

@@ -21,7 +21,7 @@ class Gcra:
     bucket stays readable when the limit is changed: its used units count on under the new rate.
     """
 
-    __slots__ = ("burst", "interval", "scale", "terms", "tolerance")
+    __slots__ = ("_one", "burst", "interval", "scale", "terms", "tolerance")
     calendar = False
     sort = "r"
 
@@ -32,6 +32,7 @@ class Gcra:
         self.burst = burst
         self.tolerance = burst * self.interval
         self.terms = ("r", self.interval, self.scale, burst)
+        self._one = burst - 1, -(-self.interval // self.scale)
 
     def take(self, state: State | None, amount: int, now: int) -> Taken:
         """See `Meter.take`."""
@@ -45,6 +46,10 @@ class Gcra:
                 tat, floor, _, _ = self._under_this_rate(state, now)
             if tat > now:
                 backlog = tat - now
+        if amount == 1 and not backlog:
+            # A request to a bucket that is unused: what it leaves is known. Half of the work is saved.
+            remaining, reset = self._one
+            return (now + interval, floor, interval, scale), 0, remaining, reset
         after = backlog + amount * interval
         spare = self.tolerance - after
         if spare >= 0 and (amount or spare >= interval):

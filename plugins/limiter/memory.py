@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .limit import OF_KEYS, Kind, Limit
-from .meter import UNLIMITED, Taken, raised
+from .meter import UNLIMITED, Meter, Taken, raised
 from .store import Hold, Store
 from .table import Table
 
@@ -74,18 +74,20 @@ class MemoryStore:
 
     async def decide(self, hold: Hold) -> None:
         """See `Store.decide`."""
+        self.decide_now(hold)
+
+    def decide_now(self, hold: Hold) -> None:
+        """The same as a plain function, for who knows that this store never waits."""
         now = self._monotonic() // 1000
-        asks = hold.asks  # as many as there are answers, everywhere below; to say so costs as much as a step
-        taken = self._look(hold, now)
-        tables = self.tables
+        looked = self._look(hold, now)
         if hold.refused_by is not None:
-            for (limit, _, _), (_, wait, _, _) in zip(asks, taken):  # noqa: B905
+            for table, _, _, (_, wait, _, _) in looked:
                 if wait:
-                    tables[limit.id].refused += 1
+                    table.refused += 1
             return
         hold.held = True
-        for (limit, key, _), (state, _, _, _) in zip(asks, taken):  # noqa: B905
-            table = tables[limit.id]
+        for table, key, meter, taken in looked:
+            state = taken[0]
             if state is None:
                 table.refused += 1
                 continue
@@ -93,7 +95,7 @@ class MemoryStore:
             if key in table.fresh:
                 table.fresh[key] = state
             else:
-                table.put(key, state, self._latest if limit.meter.calendar else now)
+                table.put(key, state, self._latest if meter.calendar else now)
 
     async def peek(self, hold: Hold) -> None:
         """See `Store.peek`."""
@@ -143,11 +145,13 @@ class MemoryStore:
             state = charged
         return meter.take(state, 0, now)[2]
 
-    def _look(self, hold: Hold, now: int) -> list[Taken]:
+    def _look(self, hold: Hold, now: int) -> list[tuple[Table, str, Meter, Taken]]:
+        """Write what each limit says into the hold; and where it was found, in the order of the asks."""
         tables = self.tables
         refused_by = None
         longest = wall = 0
-        found: list[Taken] = []
+        said: list[Taken] = []
+        looked = []
         for limit, key, amount in hold.asks:
             meter = limit.meter
             table = tables[limit.id]
@@ -161,11 +165,12 @@ class MemoryStore:
                 taken = meter.take(state, amount, now)
             if taken[1] > longest and not limit.shadow:
                 longest = taken[1]
-                refused_by = len(found)
-            found.append(taken)
-        hold.taken = found
+                refused_by = len(said)
+            said.append(taken)
+            looked.append((table, key, meter, taken))
+        hold.taken = said
         hold.refused_by = refused_by
-        return found
+        return looked
 
     def moment(self) -> tuple[int, int]:
         """µs, monotonic and since 1970; the second place is the calendar's."""

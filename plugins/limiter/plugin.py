@@ -27,7 +27,7 @@ from proxy.pricing.prompt import ENDPOINTS as ESTIMATED
 from proxy.pricing.values import Prices
 
 from .demand import NOTHING, NOTHING_USED, counted, expected, model_of, used
-from .fuse import Fuses, Share
+from .fuse import Fuses
 from .grammar import DEFAULTS, read, seconds
 from .headers import add_headers
 from .keys import KeyLimits
@@ -161,19 +161,20 @@ class Limiter(Plugin):
         """Ask all limits that apply, in one step."""
         request = ex.request
         who = ex[IDENTITY]
+        own = who.limits
         try:
-            scopes = self._keys.scopes(who.limits) if who.limits else self._scopes
+            scopes = self._keys.scopes(own) if own else self._scopes
         except ValueError as error:
             return unreadable(str(error))
         plan = scopes.plan(request.endpoint, request.method == "POST")
-        if not plan:
+        if not plan.limits:
             return None
         model = await self._model(ex) if plan.by_model else None
         demand = await expected(ex, self._prices if plan.burns else None) if plan.by_use else NOTHING
         if demand is NOTHING and plan.means_use and endpoint_of(request.endpoint) in ESTIMATED:
             await request.json()  # says what is wrong with it, if that is all
             return not_estimated()
-        asks = plan.asks(who, model, demand)
+        asks = plan.asks(who, model, demand) if plan.varies or own else plan.counted[who]
         hold = Hold(ex.id, asks, plan.settles, plan.told)
         ex[HELD] = hold  # before the store is asked: on_end must know
         dry_run = ex.get(DRY_RUN)
@@ -185,15 +186,18 @@ class Limiter(Plugin):
                 return None
             if priceless is not None:
                 return unpriced(priceless)
-            if self._queues.line(hold) is None:
+            if not plan.queues or self._queues.line(hold) is None:
                 await self._decide(ex, plan, model, hold, self._store.decide)
-        elif self._queues.line(hold) is None:
-            await self._store.decide(hold)
+        elif not plan.queues or self._queues.line(hold) is None:
+            if isinstance(self._store, MemoryStore):  # saves a coroutine
+                self._store.decide_now(hold)
+            else:
+                await self._store.decide(hold)
         if plan.queues:
             await self._wait(ex, hold, who.user)
         if hold.held:
             if demand.input_cost is not None and (share := self._fuses.light(hold, self._store)):
-                ex[FUSE] = share
+                ex[FUSE] = hold.share = share
             return None
         if hold.unavailable is not None:
             return unavailable(hold.unavailable)
@@ -210,12 +214,13 @@ class Limiter(Plugin):
     async def on_end(self, ex: Exchange, end: End) -> None:
         """Settle what is held, however it ended."""
         hold = ex.get(HELD)
-        share = ex.get(FUSE)
-        if isinstance(share, Share):
-            share.end()
-        if hold is not None and hold.held and (hold.settles or not ex.attempts):
+        if hold is None:
+            return
+        if hold.share is not None:
+            hold.share.end()
+        if hold.held and (hold.settles or not ex.attempts):
             await self._store.settle(hold, used(ex, end))
-        if hold is not None and self._queueing:
+        if self._queueing:
             self._queues.ended(hold)
 
     async def _decide(self, ex: Exchange, plan: Plan, model: str | None, hold: Hold, decide: Decide) -> None:

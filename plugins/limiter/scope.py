@@ -43,21 +43,56 @@ IDENTITIES: Final = 1024
 _MODEL_LENGTH: Final = 256
 
 KeyOf = Callable[[Identity], str]
+Matches = Callable[[str], Any]
+
+
+class _Counted(dict[Identity, Sequence[Ask]]):
+    """What an identity asks of limits that count each request as one. Bounded."""
+
+    def __init__(self, limits: Sequence[tuple[Limit, KeyOf, Matches]]) -> None:
+        super().__init__()
+        self._limits = limits
+
+    def __missing__(self, who: Identity) -> Sequence[Ask]:
+        if len(self) >= IDENTITIES:
+            self.clear()
+        asks = self[who] = self.asks(who)
+        return asks
+
+    def asks(self, who: Identity) -> Sequence[Ask]:
+        """The same, of an identity that cannot be looked up, since its own limits cannot."""
+        return [(limit, key_of(who), 1) for limit, key_of, _ in self._limits]
 
 
 class Plan:
     """The limits that apply to requests of one kind, and what it takes to ask them."""
 
-    __slots__ = ("_asks", "_limits", "burns", "by_model", "by_use", "means_use", "queues", "settles", "told")
+    __slots__ = (
+        "_limits",
+        "burns",
+        "by_model",
+        "by_use",
+        "counted",
+        "limits",
+        "means_use",
+        "queues",
+        "settles",
+        "told",
+        "varies",
+    )
 
     def __init__(self, limits: Sequence[Limit]) -> None:
         self._limits = [
             (limit, _of_key(limit) if limit.of_key else _KEYS[limit.per], _matcher(limit.models))
             for limit in limits
         ]
-        self._asks: dict[Identity, list[Ask]] = {}
+        self.limits = limits
+        self.counted = _Counted(self._limits)
+        """By identity: what it asks, unless it `varies` or the identity has limits of its own."""
         self.by_model = any(limit.models or limit.per == "model" for limit in limits)
         self.by_use = any(limit.kind in USE for limit in limits)
+        self.varies = self.by_model or self.by_use
+        """Whether one identity's requests ask for different things."""
         self.burns = any(limit.fuse != "off" for limit in limits)
         """Whether streams may be charged as they come."""
         self.means_use = any(limit.kind in USE and not limit.shadow for limit in limits)
@@ -69,23 +104,13 @@ class Plan:
         self.told = None if self.by_model else Told([(limit, "", 0) for limit in limits])
         """What headers tell of all these limits; None where it depends on the model which are asked."""
 
-    def __bool__(self) -> bool:
-        return bool(self._limits)
-
     def asks(self, who: Identity, model: str | None, demand: Demand) -> Sequence[Ask]:
         """What a request of this identity asks of each limit; not to be changed, it may be another's too.
 
         A limit for some models, or per model, is not asked by a request without one.
         """
-        if not self.by_model and not self.by_use:
-            if who.limits:
-                return [(limit, key_of(who), 1) for limit, key_of, _ in self._limits]
-            asks = self._asks.get(who)
-            if asks is None:
-                if len(self._asks) >= IDENTITIES:
-                    self._asks.clear()
-                asks = self._asks[who] = [(limit, key_of(who), 1) for limit, key_of, _ in self._limits]
-            return asks
+        if not self.varies:
+            return self.counted.asks(who) if who.limits else self.counted[who]
         asks = []
         for limit, key_of, is_for in self._limits:
             if (limit.per == "model" or limit.models) and (model is None or not is_for(model)):

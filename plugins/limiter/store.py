@@ -32,6 +32,7 @@ class Hold:
         "local",
         "refused_by",
         "settles",
+        "share",
         "taken",
         "told",
         "unavailable",
@@ -55,6 +56,8 @@ class Hold:
         """What the headers make of these limits; see `headers.Told`."""
         self.local: Any = None
         """The store's own: what is held elsewhere than usual."""
+        self.share: Any = None
+        """Its part of what streams use up, which ends with it; see `fuse.Share`."""
         self.burning: Any = None
         """The store's own: the buckets that are charged while this request streams."""
 

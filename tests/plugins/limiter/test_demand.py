@@ -1,7 +1,7 @@
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 import pytest
@@ -47,6 +47,9 @@ class Body:
 
 class Driver:
     def interrupt(self, cause: WeirError) -> None:
+        raise AssertionError
+
+    def ask(self, ex: Exchange, endpoint: str, body: bytes, timeout: float) -> NoReturn:
         raise AssertionError
 
 

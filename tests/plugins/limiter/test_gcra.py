@@ -229,3 +229,23 @@ def test_it_does_what_the_model_does(story: tuple[Limit, list[tuple[str, int, in
             model.give(None, reserved, used)
         if state is not None and meter.weight(state, now) == 0:
             state = None  # what weighs nothing may be forgotten at any time
+
+
+@given(
+    RATES,
+    st.sampled_from([*WINDOWS.values()]),
+    st.integers(1, 10**6),
+    st.integers(0, 10**15),
+    st.integers(0, 10**9),
+    st.booleans(),
+)
+def test_one_of_an_unused_bucket_is_taken_as_any_number_is(
+    amount: int, window: int, burst: int, now: int, since: int, known: bool
+) -> None:
+    """Taking one where nothing is used goes a shorter way, which a tick of use already leaves."""
+    meter = Gcra(amount, window, burst)
+    before = ((now - since) * meter.scale, 0, meter.interval, meter.scale) if known else None
+    state, wait, remaining, reset = meter.take(before, 1, now)
+    assert state == (now * meter.scale + meter.interval, 0, meter.interval, meter.scale)
+    assert (wait, remaining, reset) == (0, burst - 1, -(-meter.interval // meter.scale))
+    assert meter.take(state, 0, now)[2:] == (remaining, reset)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.limiter.headers import Told, add_headers, go_duration
+from plugins.limiter.headers import ANSWERS, Told, add_headers, go_duration
 from plugins.limiter.limit import Limit
 from plugins.limiter.memory import MemoryStore
 from plugins.limiter.store import Hold
@@ -204,3 +204,41 @@ def test_what_is_made_once_says_the_same() -> None:
     hold.told = None
     add_headers(without, hold)
     assert with_it == without
+
+
+NAMES = st.sampled_from(
+    (
+        "content-type",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-reset-tokens",
+        "x-ratelimit",
+        "ratelimit",
+        "ratelimit-policy",
+        "ratelimits",
+        "date",
+    )
+)
+
+
+def beside_ours(name: str) -> str:
+    ours = name in ("ratelimit", "ratelimit-policy") or name.startswith("x-ratelimit-")
+    return "x-upstream-" + name.removeprefix("x-") if ours else name
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(("1", "2", "3")))))
+def test_whatever_an_upstream_says_keeps_its_place_and_value(upstream: list[tuple[str, str]]) -> None:
+    for _ in range(2):  # the first time its names are not known yet
+        said = told((Limit("a", "requests", 60, "minute"), 1), upstream=upstream)
+        assert said[: len(upstream)] == [(beside_ours(name), value) for name, value in upstream]
+        assert len(said) == len(upstream) + 5
+
+
+def test_the_names_that_are_known_are_bounded() -> None:
+    limit = Limit("a", "requests", 60, "minute")
+    known = Told([(limit, "", 0)]).beside
+    for number in range(3 * ANSWERS):
+        said = told((limit, 1), upstream=[(f"x-{number}", ""), ("ratelimit", "r=1")])
+        assert said[:2] == [(f"x-{number}", ""), ("x-upstream-ratelimit", "r=1")]
+        assert len(known) <= ANSWERS
+    assert told((limit, 1), upstream=[("x" * 5000, ""), ("ratelimit", "")])[1][0] == "x-upstream-ratelimit"
+    assert (b"x" * 5000, b"ratelimit") not in known

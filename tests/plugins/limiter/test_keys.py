@@ -26,8 +26,8 @@ def test_a_keys_own_limits_stand_beside_those_of_the_configuration() -> None:
 def test_they_count_where_they_say() -> None:
     keys = KeyLimits(())
     scopes = keys.scopes(({"requests": "1/hour", "on": "images"},))
-    assert not scopes.plan("chat/completions", True)
-    assert scopes.plan("images/generations", True)
+    assert not scopes.plan("chat/completions", True).limits
+    assert scopes.plan("images/generations", True).limits
 
 
 def test_two_of_one_kind_are_told_apart() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from plugins.limiter.demand import NOTHING, Demand
 from plugins.limiter.grammar import DEFAULTS, read
-from plugins.limiter.scope import Plan, Scopes, endpoint_of, loosely, model_key
+from plugins.limiter.scope import IDENTITIES, Plan, Scopes, endpoint_of, loosely, model_key
 from proxy.api import Identity
 
 ALICE = Identity("alice", "192.0.2.1", "k1", "red", "customer-7")
@@ -97,7 +97,7 @@ def test_a_limit_that_counts_use_is_not_asked_where_nothing_is_used() -> None:
     scopes = Scopes(read([{"name": "a", "cost": "1/day"}, {"name": "b", "requests": "1/day"}]))
     assert [limit.name for limit, _, _ in scopes.plan("models", False).asks(ALICE, None, NOTHING)] == ["b"]
     assert len(scopes.plan("models", True).asks(ALICE, None, NOTHING)) == 2
-    assert not Scopes(read([{"cost": "1/day"}])).plan("models", False)
+    assert not Scopes(read([{"cost": "1/day"}])).plan("models", False).limits
 
 
 def test_plans_are_made_once_and_not_kept_for_ever() -> None:
@@ -108,7 +108,7 @@ def test_plans_are_made_once_and_not_kept_for_ever() -> None:
         assert len(scopes._plans) <= 1024
     scopes.plan("x" * 10_000, True)
     assert ("x" * 10_000, True) not in scopes._plans
-    assert scopes.plan("chat/completions", True)
+    assert scopes.plan("chat/completions", True).limits
 
 
 @pytest.mark.parametrize(
@@ -214,4 +214,15 @@ def test_a_plan_knows_what_it_takes() -> None:
     assert plan(tokens="1/hour") == (False, True, True)
     assert plan(cost="1/hour") == (False, True, True)
     assert plan(in_flight=1) == (False, False, True)
-    assert not Plan([])
+    assert not Plan([]).limits
+
+
+def test_what_an_identity_asks_is_made_once_and_not_kept_for_ever() -> None:
+    plan = Plan(read(DEFAULTS[:1]))
+    assert plan.counted[ALICE] is plan.asks(ALICE, None, NOTHING)
+    for number in range(3 * IDENTITIES):
+        (asked,) = plan.counted[Identity("alice", f"192.0.2.{number}")]
+        assert asked[1:] == (f"192.0.2.{number}", 1)
+        assert len(plan.counted) <= IDENTITIES
+    with_limits = ALICE._replace(limits=({"requests": "1/day"},))
+    assert plan.asks(with_limits, None, NOTHING) == plan.asks(ALICE, None, NOTHING)
