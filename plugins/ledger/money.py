@@ -1,37 +1,30 @@
 """Money as the ledger keeps it: integer picodollars, 10^-12 of a US dollar."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+import math
+from decimal import Context, Decimal
 from typing import Final
 
 PICO: Final = 10**12
 """Picodollars in a dollar."""
 MOST: Final = 2**63 - 1
 """The largest integer that a column holds: nine million dollars in one row."""
-_PICO: Final = Decimal(PICO)
-_times: Final = Context(prec=80).multiply
+_PLACES: Final = Decimal(12)
+_scaled: Final = Context(prec=80).scaleb
 
 
 def pico(amount: Decimal | None) -> int | None:
     """Dollars as picodollars, half of one to even; None is unpriced and stays so."""
-    return None if amount is None else _round(amount, ROUND_HALF_EVEN)
+    return None if amount is None else min(round(_scaled(amount, _PLACES)), MOST)
 
 
 def floor(amount: Decimal | None) -> int | None:
     """The same for a lower bound: rounded down."""
-    return None if amount is None else _round(amount, ROUND_FLOOR)
+    return None if amount is None else min(math.floor(_scaled(amount, _PLACES)), MOST)
 
 
 def ceiling(amount: Decimal | None) -> int | None:
     """The same for an upper bound: rounded up."""
-    return None if amount is None else _round(amount, ROUND_CEILING)
-
-
-def _round(amount: Decimal, rounding: str) -> int:
-    scaled = _times(amount, _PICO)
-    whole = int(scaled)
-    if whole != scaled:
-        whole = int(scaled.to_integral_value(rounding))
-    return whole if whole < MOST else MOST
+    return None if amount is None else min(math.ceil(_scaled(amount, _PLACES)), MOST)
 
 
 def dollars(amount: int | None) -> str | None:

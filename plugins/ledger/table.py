@@ -55,28 +55,33 @@ _COMMON: Final = (
 _OWN: Final = tuple(name for name in COLUMNS if name not in _COMMON)
 _common = itemgetter(*map(COLUMNS.index, _COMMON))
 _own = itemgetter(*map(COLUMNS.index, _OWN))
-TOGETHER: Final = 20
-"""Rows of one statement. After each the driver lets go of the interpreter and takes it back, which beside a
-busy event loop costs more than a row."""
+TOGETHER: Final = (50, 5, 1)
+"""Rows of one statement, as many as there are. After each the driver lets go of the interpreter and takes it
+back, which beside a busy event loop costs more than a row."""
 
 
-def _statement(names: Sequence[str], values: str) -> str:
+def _statement(names: Sequence[str], source: str) -> str:
     quoted = ", ".join(f'"{name}"' for name in names)
-    # Names and places alone are put together here; each value goes to the driver.
-    return f"INSERT INTO {rows.name} ({quoted}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
+    return f"INSERT INTO {rows.name} ({quoted}) {source} ON CONFLICT DO NOTHING"
 
 
-def _together() -> str:
+def _values(columns: int, count: int, place: str = "?") -> str:
+    one = f"({', '.join([place] * columns)})"
+    return f"VALUES {', '.join([one] * count)}"
+
+
+def _together(count: int) -> str:
     """A statement of rows that have `_COMMON` in common: SQLite is given those values once."""
-    common = [f"?{place}" for place in range(1, len(_COMMON) + 1)]
-    own = iter(range(len(_COMMON) + 1, len(_COMMON) + TOGETHER * len(_OWN) + 1))
-    each = (", ".join([*common, *(f"?{next(own)}" for _ in _OWN)]) for _ in range(TOGETHER))
-    return _statement([*_COMMON, *_OWN], ", ".join(f"({row})" for row in each))
+    # No place has a number, by which its value could be used again: from Python 3.12 on the driver asks for
+    # the name of each place, which SQLite looks for among all that have one. It took half of all the time.
+    own, common = _values(len(_OWN), count), _values(len(_COMMON), 1)
+    # `WHERE true` lets SQLite tell the conflict's ON from a join's. Names and places alone are put together.
+    joined = f"SELECT * FROM ({common}) CROSS JOIN ({own}) WHERE true"  # noqa: S608
+    return _statement([*_COMMON, *_OWN], joined)
 
 
-_SQLITE_TOGETHER: Final = _together()
-_SQLITE: Final = _statement(COLUMNS, f"({', '.join('?' * len(COLUMNS))})")
-_POSTGRESQL: Final = _statement(COLUMNS, f"({', '.join(['%s'] * len(COLUMNS))})")
+_SQLITE: Final = {count: _together(count) for count in TOGETHER}
+_POSTGRESQL: Final = _statement(COLUMNS, _values(len(COLUMNS), 1, "%s"))
 
 
 def insert(connection: Connection, batch: Sequence[Sequence[Any]]) -> None:
@@ -89,20 +94,18 @@ def insert(connection: Connection, batch: Sequence[Sequence[Any]]) -> None:
         connection.exec_driver_sql(_POSTGRESQL, [tuple(row) for row in batch])
         return
     # To hand over a value costs as much as to store it: what rows have in common is handed over once.
-    alike: dict[Any, list[Sequence[Any]]] = {}
+    alike: dict[Any, list[tuple[Any, ...]]] = {}
     for row in batch:
-        key = _common(row)
-        if key in alike:
-            alike[key].append(row)
+        common = _common(row)
+        if common in alike:
+            alike[common].append(_own(row))
         else:
-            alike[key] = [row]
-    single: list[tuple[Any, ...]] = []
+            alike[common] = [_own(row)]
     cursor = connection.connection.cursor()
     for common, found in alike.items():
-        whole = len(found) // TOGETHER * TOGETHER
-        for at in range(0, whole, TOGETHER):
-            values = common + tuple(chain.from_iterable(map(_own, found[at : at + TOGETHER])))
-            cursor.execute(_SQLITE_TOGETHER, values)
-        single += map(tuple, found[whole:])
-    cursor.executemany(_SQLITE, single)
+        at = 0
+        for count, statement in _SQLITE.items():
+            while at + count <= len(found):
+                cursor.execute(statement, (*common, *chain.from_iterable(found[at : at + count])))
+                at += count
     cursor.close()

@@ -4,7 +4,7 @@ from typing import Any
 import orjson
 import pytest
 
-from plugins.ledger.columns import COLUMNS, TEXT
+from plugins.ledger.columns import COLUMNS, TEXT, TOKENS
 from plugins.ledger.money import MOST
 from plugins.ledger.row import Kept, cleaned, closed, crashed, opened, stored
 from proxy.api import (
@@ -128,6 +128,13 @@ async def test_a_measured_answer_has_all_there_is_to_know() -> None:
         "upstream_request_id": "req_1",
         "cache": None,
     }
+
+
+async def test_each_kind_of_token_has_its_column() -> None:
+    used = Usage(*range(1, 10))
+    row = await row_of(at_end={USAGE: [used], COST: PAID})
+    assert [row[name] for name in TOKENS] == [getattr(used, name) for name in TOKENS]
+    assert {row[name] for name in TOKENS} == {*range(1, 10)}
 
 
 async def test_no_content_is_in_a_row() -> None:

@@ -47,7 +47,7 @@ def test_rows_that_have_much_in_common_come_out_as_they_went_in(database: Databa
             cost_pico=n,
             cached_tokens=n % 5,
         )
-        for n in range(TOGETHER * 5 + 7)
+        for n in range(TOGETHER[0] * 4 + TOGETHER[1] * 2 + 7)
     ]
     with database.begin() as connection:
         insert(connection, [*batch, a_row("0003", status=500)])
