@@ -26,8 +26,8 @@ _USAGE = "include_usage"
 _OBJECT = re.compile(rb"data: ?+\{")
 _PLAIN_MEMBER = rb'\s*+,\s*+"[^"\\]*+"\s*+:\s*+(?:"[^"\\]*+"|[^"\\\s\[\]{},:]++)'
 _ADDED: Final = b',"usage":null'
-_AFTER: Final = len(_ADDED) - 1
-_LAST: Final = b'"usage":null}\n\n'
+_WIDTH: Final = len(_ADDED)
+_LAST: Final = b',"usage":null}\n\n'
 _BACK: Final = len(_LAST)
 _PLAIN_REST = re.compile(rb'(?:,"[^"\\]*+":"[^"\\]*+")*+\}\n\n\Z')
 _NULL = re.compile(rb'"usage"\s*+:\s*+null((?:' + _PLAIN_MEMBER + rb")*[ \t]*+\}[\r\n]++)\Z")
@@ -63,31 +63,33 @@ def ask(body: bytes, data: dict[str, Any]) -> bytes:
     return replace_member(body, _OPTIONS, edit(body[place.value : place.end], _USAGE, b"true"))
 
 
-def find_usage(raw: bytes) -> int:
-    """Where the last `"usage"` in an event is; -1 if there is none."""
-    # Most of a stream that was asked ends with it; and a slice takes half as long as `endswith`.
-    return len(raw) - _BACK if raw[-_BACK:] == _LAST else raw.rfind(b'"usage"')
+NO_USAGE: Final = -1
+UNSURE: Final = -2
 
 
-def is_plain_null(raw: bytes, at: int) -> bool:
-    """Whether an event is OpenAI's own chunk without a usage.
+def plain_null(raw: bytes) -> int:
+    """Where `,"usage":null` stands in OpenAI's own chunk without a usage.
 
-    It is one line, and the `"usage"` at `at` is null, and a member of the object that the line is, since only
-    texts are behind it. White space before its comma is for `without_null` to take along.
+    Of such a chunk that can be said without parsing: it is one line, and the null is a member of the object
+    that the line is, since only texts are behind it. White space before its comma is for `without_null` to
+    take along. In all else it is `NO_USAGE` if there is no `"usage"` at all, else `UNSURE`.
     """
-    return (
-        raw[at - 1 : at + _AFTER] == _ADDED
-        and raw[at - 2] > 32
-        and raw[:7] == b"data: {"
-        and raw.find(b"\n") == len(raw) - 2
-        and raw.find(b"\r") < 0
-        and (raw[at + _AFTER :] == b"}\n\n" or _PLAIN_REST.match(raw, at + _AFTER) is not None)
-    )
+    # Most of a stream that was asked ends with it; and a slice takes half as long as `endswith`.
+    if raw[-_BACK:] == _LAST:
+        at = len(raw) - _BACK
+    else:
+        at = raw.rfind(b'"usage"') - 1
+        if at < 0:
+            return NO_USAGE if at < -1 else UNSURE
+        if raw[at : at + _WIDTH] != _ADDED or _PLAIN_REST.match(raw, at + _WIDTH) is None:
+            return UNSURE
+    one_line = raw[:7] == b"data: {" and raw.find(b"\n") == len(raw) - 2 and raw.find(b"\r") < 0
+    return at if one_line and raw[at - 1] > 32 else UNSURE
 
 
 def without_plain_null(raw: bytes, at: int) -> Event:
     """Such a chunk as it would have come to who did not ask."""
-    return Event(raw[: at - 1] + raw[at + _AFTER :])
+    return Event(raw[:at] + raw[at + _WIDTH :])
 
 
 def without_null(event: Event) -> Event | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from proxy.api import (
@@ -40,6 +41,7 @@ _UPLOADS: Final = frozenset(("images/edits", "audio/transcriptions", "audio/tran
 """Where the request may be a form with a file in it, which is not read."""
 _READABLE: Final = frozenset(("identity", "gzip", "x-gzip", "deflate"))
 """Content codings that Weir shows to plugins decoded."""
+_READABLE_NAMES: Final = frozenset(coding.encode() for coding in _READABLE)
 _NOT_JSON: Final = frozenset(("invalid_json", "unsupported_encoding"))
 
 _UNKNOWN: Final = Cost(None)
@@ -49,52 +51,34 @@ _BOM: Final = b"\xef\xbb\xbf"
 class _Call:
     """What is known of one exchange whose answer may have a usage."""
 
-    __slots__ = (
-        "answer",
-        "asked",
-        "batch",
-        "burning",
-        "charged",
-        "endpoint",
-        "ids",
-        "line_end",
-        "model",
-        "rewrites",
-        "room",
-        "running",
-        "shown",
-        "so_far",
-        "strips",
-        "succeeded",
-        "told",
-    )
+    # What most exchanges leave as it is stands here: to set it all in each costs twice as much as the rest.
+    room = BATCH
+    """Events that `batch` has room for; none, where each is charged as it comes."""
+    burning: Burning | None = None
+    running: Running | None = None
+    shown = False
+    """Whether the answer can be read."""
+    so_far: Usage | None = None
+    """A usage that is not the last."""
+    model: str | None = None
+    asked = False
+    succeeded = False
+    rewrites = False
+    strips = False
+    """Whether what asking adds is taken out again."""
+    told = False
+    """Whether the comment is out."""
+    ids = False
+    """Whether an event has set an id."""
+    line_end = b"\n"
+    charged: tuple[Usage, Cost] | None = None
+    answer: Any = None
+    """The JSON that pictures came in, if it told no usage."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.batch: list[bytes] = []
         """The events that no usage has told of yet, or the last of them: see `Streamed`."""
-        self.room = BATCH
-        """Events that `batch` has room for; none, where each is charged as it comes."""
-        self.burning: Burning | None = None
-        self.running: Running | None = None
-        self.shown = False
-        """Whether the answer can be read."""
-        self.so_far: Usage | None = None
-        """A usage that is not the last."""
-        self.model: str | None = None
-        self.asked = False
-        self.succeeded = False
-        self.rewrites = False
-        self.strips = False
-        """Whether what asking adds is taken out again."""
-        self.told = False
-        """Whether the comment is out."""
-        self.ids = False
-        """Whether an event has set an id."""
-        self.line_end = b"\n"
-        self.charged: tuple[Usage, Cost] | None = None
-        self.answer: Any = None
-        """The JSON that pictures came in, if it told no usage."""
 
     def know_model(self, ex: Exchange) -> None:
         """An upload names its model in a form: what the estimate has read of it."""
@@ -144,7 +128,9 @@ class Annotate(Plugin):
     async def on_request(self, ex: Exchange) -> None:
         """Ask a stream for its usage, and for an answer that can be read."""
         request = ex.request
-        endpoint, deployment = operation(request.endpoint)
+        endpoint, deployment = request.endpoint, None
+        if endpoint not in ENDPOINTS:
+            endpoint, deployment = operation(endpoint)
         if endpoint not in ENDPOINTS or request.method != "POST":
             return
         call = ex[_CALL] = _Call(endpoint)
@@ -153,7 +139,7 @@ class Annotate(Plugin):
         if self._inside or (streams and self._comments):
             request.headers[b"accept-encoding"] = b"identity"
         else:
-            _ask_for_readable(ex)
+            _ask_for_readable(request.headers)
         if (
             streams
             and self._comments
@@ -179,7 +165,8 @@ class Annotate(Plugin):
         call.succeeded = 200 <= response.status < 300
         if not call.succeeded:
             return
-        call.know_model(ex)
+        if call.model is None:
+            call.know_model(ex)
         if response.trailers is not None:
             for name in notes.NAMES:
                 response.trailers[name] = b""
@@ -213,19 +200,17 @@ class Annotate(Plugin):
         if event.kind == "json":
             return self._on_json(ex, call, event)
         raw = event.raw
-        edited = None
-        usage = asking.find_usage(raw)
-        if usage >= 0:
-            if not asking.is_plain_null(raw, usage):
-                return self._on_usage(ex, call, event)
-            if call.strips:
-                edited = asking.without_plain_null(raw, usage)
+        null = asking.plain_null(raw)
+        if null == asking.UNSURE:
+            return self._on_usage(ex, call, event)
         batch = call.batch
         batch.append(raw)
         if len(batch) >= call.room or len(raw) > SMALL:
             self._make_room(ex, call, raw)
-        if usage >= 0 or not call.rewrites or _is_one_object(raw):
-            return edited
+        if null >= 0:
+            return asking.without_plain_null(raw, null) if call.strips else None
+        if not call.rewrites or _is_one_object(raw):
+            return None
         return self._with_comment(call, event)
 
     async def on_end(self, ex: Exchange, end: End) -> None:
@@ -280,7 +265,7 @@ class Annotate(Plugin):
 
     def _on_json(self, ex: Exchange, call: _Call, event: Event) -> Event | None:
         raw = event.raw
-        if raw.find(b'"usage"') >= 0:
+        if raw.rfind(b'"usage"') >= 0:  # it is near the end, as a rule
             self._charge(ex, call, read(call.endpoint, event.json()))
             if call.charged is not None and not ex.response.started:
                 if self._headers:
@@ -389,16 +374,19 @@ async def _body(ex: Exchange, endpoint: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _ask_for_readable(ex: Exchange) -> None:
+def _ask_for_readable(headers: Headers) -> None:
     """Leave of `accept-encoding` what a usage can be read in."""
-    headers = ex.request.headers
-    asked = ",".join(headers.getall(b"accept-encoding"))
-    if not asked or asked in ("gzip, deflate", "gzip", "identity"):
-        return
-    codings = asked.split(",")
-    kept = [coding for coding in codings if coding.partition(";")[0].strip().lower() in _READABLE]
-    if len(kept) < len(codings):
-        headers[b"accept-encoding"] = ",".join(kept).strip() or "identity"
+    asked = [value for name, value in headers.raw if name == b"accept-encoding"]
+    if asked and (kept := _readable(b",".join(asked))) is not None:
+        headers[b"accept-encoding"] = kept
+
+
+@lru_cache(64)  # clients send the same few, of at most `limits_http.header_bytes`
+def _readable(asked: bytes) -> bytes | None:
+    """What of it can be read; None if all of it."""
+    codings = asked.split(b",")
+    kept = [coding for coding in codings if coding.partition(b";")[0].strip().lower() in _READABLE_NAMES]
+    return None if len(kept) == len(codings) else b",".join(kept).strip() or b"identity"
 
 
 def _only_null(raw: bytes) -> bool:

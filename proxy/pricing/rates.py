@@ -32,14 +32,13 @@ CACHES: Final = (
 """Which units a token of input may be, depending on what a cache had of it or took."""
 
 CLAMPED: Final = "usage_clamped"
-_PICO: Final = -12
 PICODOLLAR: Final = Decimal("1e-12")
 MILLION: Final = 6
 """As a power of ten."""
 
 EXACT: Final = Context(prec=200, traps=[Inexact, InvalidOperation])
 """Wide enough for any sum of a table's figures; what would have to be rounded raises instead."""
-_scaleb, _normalize = EXACT.scaleb, EXACT.normalize  # looking them up takes as long as they do
+_multiply, _normalize = EXACT.multiply, EXACT.normalize  # looking them up takes as long as they do
 
 
 def partition(usage: Usage) -> tuple[dict[str, int], bool]:
@@ -105,17 +104,19 @@ class Rates:
     images, all output is images. Nothing else is made up: without its rate, a token has no price.
     """
 
-    __slots__ = ("_cached", "_input", "_output", "_rates", "_scale", "_write")
+    __slots__ = ("_cached", "_input", "_output", "_rates", "_unit", "_write")
 
     def __init__(
         self, row: Mapping[str, Decimal], *, factor: Decimal = Decimal(1), reads_images: bool = False
     ) -> None:
         """`row` has US dollars per million tokens by unit, and `factor` multiplies them all."""
         rates = {unit: EXACT.multiply(row[unit], factor) for unit in TOKEN_UNITS if unit in row}
-        self._rates, self._scale = _whole(_completed(rates, reads_images))
+        self._rates, self._unit = _whole(_completed(rates, reads_images))
         # Most answers need only these. None: take the long way.
         self._input, self._output = self._rates.get("input"), self._rates.get("output")
-        self._cached, self._write = self._rates.get("cached_input", 0), self._rates.get("cache_write", 0)
+        # What a token of input costs more if a cache had it, or took it; less, as a rule.
+        self._cached = self._rates.get("cached_input", 0) - (self._input or 0)
+        self._write = self._rates.get("cache_write", 0) - (self._input or 0)
 
     def __bool__(self) -> bool:
         """Whether there is any rate."""
@@ -123,14 +124,13 @@ class Rates:
 
     def charge(self, usage: Usage) -> tuple[Decimal | None, tuple[str, ...]]:
         """What these tokens cost, and the flags of `Cost` that go with it. Exact; None without a rate."""
-        tokens, cached, written = usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens
-        output = usage.output_tokens
+        cached, written, output = usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens
         if (
             self._input is None
             or (output and (self._output is None or output < 0))
             or cached < 0
             or written < 0
-            or cached + written > tokens
+            or cached + written > usage.input_tokens
             or usage.audio_input_tokens
             or usage.image_input_tokens
             or usage.audio_output_tokens
@@ -143,11 +143,14 @@ class Rates:
             missing = tuple(f"no_rate={unit}" for unit in parts if parts[unit] and unit not in self._rates)
             flags = (*missing, CLAMPED) if cut else missing
             return (None if missing else self._sum(parts, self._rates)), flags
-        plain = tokens - cached - written
-        total = (
-            plain * self._input + cached * self._cached + written * self._write + output * (self._output or 0)
-        )
-        return _amount(total, self._scale), ()
+        total = usage.input_tokens * self._input
+        if output and self._output:
+            total += output * self._output
+        if cached:
+            total += cached * self._cached
+        if written:
+            total += written * self._write
+        return _amount(total, self._unit), ()
 
     def spread(self, usage: Usage) -> tuple[Decimal, Decimal] | None:
         """The least and the most that these tokens cost, when nobody knows what a cache had or took."""
@@ -163,22 +166,22 @@ class Rates:
 
     def input(self, tokens: int) -> Decimal | None:
         """What so many tokens of uncached text cost."""
-        return None if self._input is None else _amount(max(tokens, 0) * self._input, self._scale)
+        return None if self._input is None else _amount(max(tokens, 0) * self._input, self._unit)
 
     def dearest(self, units: Sequence[str]) -> Decimal | None:
         """The highest of the rates of these units, per token; None if there is none of them."""
         return max(
-            (_amount(self._rates[unit], self._scale) for unit in units if unit in self._rates), default=None
+            (_amount(self._rates[unit], self._unit) for unit in units if unit in self._rates), default=None
         )
 
     def _sum(self, parts: Mapping[str, int], rates: Mapping[str, int]) -> Decimal:
-        return _amount(sum(rates[unit] * tokens for unit, tokens in parts.items() if tokens), self._scale)
+        return _amount(sum(rates[unit] * tokens for unit, tokens in parts.items() if tokens), self._unit)
 
 
 class Ceiling:
     """The dearest that tokens can be under any of some rows, whatever they are."""
 
-    __slots__ = ("_finer", "_input", "_output", "_scale")
+    __slots__ = ("_finer", "_input", "_output", "_unit")
 
     def __init__(self, rows: Sequence[Rates]) -> None:
         sides = {
@@ -186,9 +189,10 @@ class Ceiling:
             for name, units in (("input", INPUT_UNITS), ("output", OUTPUT_UNITS))
         }
         known = {name: EXACT.scaleb(rate, MILLION) for name, rate in sides.items() if rate is not None}
-        rates, self._scale = _whole(known)
+        rates, unit = _whole(known)
         self._input, self._output = rates.get("input"), rates.get("output")
-        self._finer = 10 ** max(_PICO - self._scale, 0)
+        self._finer = max(int(EXACT.divide(PICODOLLAR, unit)), 1)
+        self._unit = max(unit, PICODOLLAR)
 
     @property
     def has_output(self) -> bool:
@@ -202,10 +206,9 @@ class Ceiling:
         total = input_tokens * self._input if input_tokens > 0 else 0
         if output_tokens > 0:
             total += output_tokens * (self._output or 0)
-        finer = self._finer
-        if finer == 1:
-            return _amount(total, self._scale)
-        return _amount(-(-total // finer), _PICO)
+        if self._finer > 1:
+            total = -(-total // self._finer)
+        return _amount(total, self._unit)
 
 
 def _completed(row: Mapping[str, Decimal], reads_images: bool) -> dict[str, Decimal]:
@@ -229,11 +232,12 @@ def _completed(row: Mapping[str, Decimal], reads_images: bool) -> dict[str, Deci
     return whole
 
 
-def _whole(per_million: Mapping[str, Decimal]) -> tuple[dict[str, int], int]:
+def _whole(per_million: Mapping[str, Decimal]) -> tuple[dict[str, int], Decimal]:
     """Whole numbers per token, and the power of ten of a dollar that they count."""
     digits = max((-int(rate.as_tuple().exponent) for rate in per_million.values()), default=0)
-    return {unit: int(EXACT.scaleb(rate, digits)) for unit, rate in per_million.items()}, -digits - MILLION
+    whole = {unit: int(EXACT.scaleb(rate, digits)) for unit, rate in per_million.items()}
+    return whole, EXACT.scaleb(Decimal(1), -digits - MILLION)
 
 
-def _amount(total: int, scale: int) -> Decimal:
-    return _normalize(_scaleb(total, scale))
+def _amount(total: int, unit: Decimal) -> Decimal:
+    return _normalize(_multiply(total, unit))

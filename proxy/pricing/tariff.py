@@ -79,12 +79,10 @@ class Period:
         One token of input above the line, cached ones included, and the whole request is at the rates of a
         long context.
         """
+        rates, flags = self._rates, self._flags
         if self._long is not None and usage.input_tokens > self._above:
-            amount, found = self._long.charge(usage)
-            flags = self._long_flags
-        else:
-            amount, found = self._rates.charge(usage)
-            flags = self._flags
+            rates, flags = self._long, self._long_flags
+        amount, found = rates.charge(usage)
         if found:
             flags += found
         if usage.other_units:
@@ -137,7 +135,7 @@ class Period:
 class Tariff:
     """What a model costs at a tier; see `Period`."""
 
-    __slots__ = ("_newest_first",)
+    __slots__ = ("_always", "_newest_first")
 
     def __init__(
         self,
@@ -148,14 +146,15 @@ class Tariff:
     ) -> None:
         """`tier` is one of the values of `SERVED` but for `auto`, or `UNKNOWN`; `tools` are the table's."""
         self._newest_first = [Period(entry, model, tier, tools, factor) for entry in reversed(model.prices)]
+        # Most models have had one price all along.
+        self._always = next((period for period in self._newest_first[:1] if period.starts == ALWAYS), None)
 
     def at(self, when: float | None) -> Period | None:
         """The prices at a moment in seconds since 1970 (None: now); None if there were none yet."""
-        periods = self._newest_first
-        if len(periods) == 1 and periods[0].starts == ALWAYS:
-            return periods[0]
+        if self._always is not None:
+            return self._always
         moment = time.time() if when is None else when
-        return next((period for period in periods if period.starts <= moment), None)
+        return next((period for period in self._newest_first if period.starts <= moment), None)
 
 
 def beginning(entry: PriceEntry) -> float:

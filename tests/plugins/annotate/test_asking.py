@@ -161,10 +161,11 @@ plain = st.sampled_from(
 @settings(max_examples=400)
 def test_the_quick_way_finds_what_the_slow_one_does(text: bytes, opened: bool) -> None:
     event = Event((b"data: {" if opened else b"") + text + b"\n\n")
-    at = asking.find_usage(event.raw)
-    assert at == event.raw.rfind(b'"usage"')
-    if at < 0 or not asking.is_plain_null(event.raw, at):
+    at = asking.plain_null(event.raw)
+    assert (at == asking.NO_USAGE) == (event.raw.find(b'"usage"') < 0)
+    if at in (asking.NO_USAGE, asking.UNSURE):
         return
+    assert at + 1 == event.raw.rfind(b'"usage"')
     assert event.id is None
     quick = asking.without_plain_null(event.raw, at)
     data = event.json()
@@ -192,10 +193,18 @@ def test_the_quick_way_finds_what_the_slow_one_does(text: bytes, opened: bool) -
         (b'data: {"usage":null}\n\n', False),
         (b'data: {"a":1,"usage":0}\n\n', False),
         (b',"usage":null}\n\n', False),
+        (b'data: {"a":1 ,"usage":null}\n\n', False),
+        (b'data: {"a":1,"usage":null,"usage":"x"}\n\n', False),
+        (b'"usage":null}\n\n', False),
     ],
 )
 def test_what_the_quick_way_is_for(raw: bytes, is_plain: bool) -> None:
-    assert asking.is_plain_null(raw, asking.find_usage(raw)) is is_plain
+    assert asking.plain_null(raw) == (raw.find(b',"usage"') if is_plain else asking.UNSURE)
+
+
+@pytest.mark.parametrize("raw", [b"", b"data: [DONE]\n\n", b'data: {"usages":null}\n\n', b': ,"usage\n\n'])
+def test_most_events_of_who_was_not_asked_have_none(raw: bytes) -> None:
+    assert asking.plain_null(raw) == asking.NO_USAGE
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@ from decimal import Decimal
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plugins.annotate import notes
 from proxy.api import Cost, Event, Usage
@@ -28,6 +30,13 @@ def test_amounts_are_never_in_scientific_notation(amount: str, text: bytes) -> N
     cost = Cost(Decimal(amount), provenance="measured")
     assert dict(notes.headers(USAGE, cost))[b"x-weir-cost-usd"] == text
     assert b'"cost_usd":"' + text + b'"' in notes.comment(USAGE, cost)
+
+
+@given(st.integers(0, 10**15), st.integers(-30, 6))
+def test_an_amount_is_told_to_its_last_digit(digits: int, exponent: int) -> None:
+    amount = Decimal(digits).scaleb(exponent)
+    told = dict(notes.headers(USAGE, Cost(amount, provenance="measured")))[b"x-weir-cost-usd"]
+    assert told == format(amount, "f").encode()
 
 
 def test_what_has_no_price_says_so_and_has_no_amount() -> None:
