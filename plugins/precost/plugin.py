@@ -21,12 +21,13 @@ from proxy.pricing.prompt import (
     read_form,
     read_upload,
 )
-from proxy.pricing.values import Model, Prices
+from proxy.pricing.values import Method, Model, Prices
 from proxy.pricing.vocabulary import VocabularyError
 
 from .count import Count, Counting
 from .dry_run import HEADER, dry_run, impossible, wanted
 from .unknown import unknown_model
+from .upstream import Counter, UpstreamCount, seconds
 
 T = TypeVar("T")
 
@@ -38,9 +39,14 @@ _BEGIN = 4
 """Bytes' worth of time that it takes to begin with a text."""
 THREADS = 2
 """Bodies of many parts that are read at a time off the loop; more of them wait. Counting has its own."""
+MODELS = 1024
+"""Names of known models that are at hand with what the table has on them. Clients may make names up where it
+takes a pattern: when there are so many, all are looked up anew."""
 _COST = b"x-weir-estimated-cost-usd"
 _TOKENS = b"x-weir-estimated-input-tokens"
-_METHODS = {method: (b"x-weir-estimate-method", method.encode()) for method in ("tiktoken", "upper_bound")}
+_METHODS = {
+    method: (b"x-weir-estimate-method", method.encode()) for method in ("tiktoken", "upper_bound", "upstream")
+}
 _LOOKED_AT = frozenset((b"content-type", b"content-encoding", HEADER))
 log = logging.getLogger("weir.precost")
 
@@ -53,21 +59,34 @@ class PreCost(Plugin):
 
     A text up to `INLINE` is counted at once. Of a longer one ESTIMATE has the upper bound, and `exact()`
     counts it in a thread. Every answer of such a request has `x-weir-estimated-input-tokens`,
-    `x-weir-estimate-method` (`tiktoken` or `upper_bound`) and, if the model has a price,
+    `x-weir-estimate-method` (`tiktoken`, `upper_bound` or `upstream`) and, if the model has a price,
     `x-weir-estimated-cost-usd`, the most that it can cost. With the header `x-weir-dry-run: true` it is not
     sent: the estimate is the answer, and is counted however long the text is, up to `tokens.LIMIT`.
+
+    With `ask_upstream` the `exact()` of a request to `responses` is the upstream's own count. It is asked for
+    that when somebody calls it, for a dry run, and before all else where `previous_response_id` or
+    `conversation` names what only it knows. Where it does not tell, all is as without.
 
     Without a vocabulary all estimates are upper bounds, and the log says once what is wrong with it.
     """
 
     provides = (ESTIMATE, DRY_RUN)
 
-    def __init__(self, preload: bool = False) -> None:
-        """`preload`: load the vocabularies before the first request, which else waits for its own."""
+    def __init__(self, preload: bool = False, ask_upstream: bool = False, ask_timeout: str = "2s") -> None:
+        """`preload`: load the vocabularies before the first request, which else waits for its own.
+
+        `ask_upstream`: have the upstream count the prompts of responses (`POST responses/input_tokens`), if
+        it does so within `ask_timeout`.
+        """
         if not isinstance(preload, bool):
             raise ValueError("preload is true or false")
+        if not isinstance(ask_upstream, bool):
+            raise ValueError("ask_upstream is true or false")
+        patience = seconds(ask_timeout)
+        self._counter = Counter(patience) if ask_upstream else None
         self._preload = preload
         self._prices: Prices | None = None
+        self._models: dict[tuple[str, str | None], Model] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._counting: Counting | None = None
         self._unusable: set[str] = set()
@@ -75,6 +94,7 @@ class PreCost(Plugin):
     async def start(self, server: Server) -> None:
         """See `Plugin.start`."""
         self._prices = server.prices
+        self._models.clear()
         self._threads = ThreadPoolExecutor(THREADS, "weir-precost")
         self._counting = Counting()
         if self._preload:
@@ -130,10 +150,11 @@ class PreCost(Plugin):
             else:
                 prompt = await self._in_thread(read, endpoint, body, known)
             if prompt is not None:
-                if _is_small(prompt) and tokens.loaded(prompt.encoding) and not dry:
+                theirs = None if self._counter is None else self._counter.of(ex, raw, body)
+                if _is_small(prompt) and tokens.loaded(prompt.encoding) and not dry and theirs is None:
                     self._fill(ex, prompt, known, prompt.count())
                 else:
-                    await self._estimate(ex, prompt, known, dry=dry)
+                    await self._estimate(ex, prompt, known, dry=dry, theirs=theirs)
                 return
         if dry:
             raise impossible()
@@ -143,6 +164,8 @@ class PreCost(Plugin):
         estimate = ex.get(ESTIMATE)
         if estimate is None:
             return
+        if isinstance(estimate.count, UpstreamCount):
+            estimate.count.forget()
         pairs = ex.response.headers.raw
         counted = estimate.input_tokens
         pairs.append((_TOKENS, b"%d" % (estimate.input_bound if counted is None else counted)))
@@ -173,7 +196,14 @@ class PreCost(Plugin):
         prices = self._prices
         if prices is None:
             return None
-        known = prices.model(model, upstream=upstream) if isinstance(model, str) else None
+        if not isinstance(model, str):
+            known = None
+        elif (known := self._models.get((model, upstream))) is None:  # not to ask each time saves 1 µs
+            known = prices.model(model, upstream=upstream)
+            if known is not None:
+                if len(self._models) >= MODELS:
+                    self._models.clear()
+                self._models[model, upstream] = known
         if known is None and prices.rejects_unknown:
             raise unknown_model(model)
         return known
@@ -182,22 +212,36 @@ class PreCost(Plugin):
     def _rejects_unknown(self) -> bool:
         return self._prices is not None and self._prices.rejects_unknown
 
-    async def _estimate(self, ex: Exchange, prompt: Prompt, known: Model | None, *, dry: bool) -> None:
+    async def _estimate(
+        self,
+        ex: Exchange,
+        prompt: Prompt,
+        known: Model | None,
+        *,
+        dry: bool,
+        theirs: UpstreamCount | None = None,
+    ) -> None:
         """Fill ESTIMATE, and for a dry run its answer, whatever has to be waited for."""
         counted: int | None = None
-        count: Count | None = None
-        if _is_small(prompt):
+        count: Count | UpstreamCount | None = None
+        told = await theirs.told() if theirs is not None and (dry or theirs.first) else None
+        if told is not None:
+            counted = told
+        elif _is_small(prompt):
             encoding = prompt.encoding
             ready = not prompt.texts or tokens.loaded(encoding)  # tokens that came as such need no vocabulary
             if ready or await self._in_thread(self._usable, encoding):
                 counted = prompt.count()
         elif prompt.countable:
             assert self._counting is not None  # noqa: S101 # requests come after the start
-            count = Count(partial(self._count, prompt), prompt.bound, self._counting)
+            count = in_thread = Count(partial(self._count, prompt), prompt.bound, self._counting)
             if dry:
-                exact = await count()
-                counted = exact if count.counted and tokens.loaded(prompt.encoding) else None
-        estimate = self._fill(ex, prompt, known, counted, count)
+                exact = await in_thread()
+                counted = exact if in_thread.counted and tokens.loaded(prompt.encoding) else None
+        if theirs is not None and told is None:
+            theirs.ours = count or (prompt.bound if counted is None else counted)
+            count = theirs
+        estimate = self._fill(ex, prompt, known, counted, count, told)
         if dry:
             prices, input_cost = self._prices, None
             if prices is not None and prompt.model is not None:
@@ -215,10 +259,12 @@ class PreCost(Plugin):
         prompt: Prompt,
         known: Model | None,
         counted: int | None,
-        count: Count | None = None,
+        count: Count | UpstreamCount | None = None,
+        told: int | None = None,
     ) -> Estimate:
-        """The estimate, which ESTIMATE has from now on."""
-        bound = prompt.bound
+        """The estimate, which ESTIMATE has from now on. `told`: that is what the upstream says."""
+        bound = prompt.bound if told is None else told
+        method: Method = "upper_bound" if counted is None else "tiktoken" if told is None else "upstream"
         output = max_output(prompt, known)
         prices, cost = self._prices, None
         if prices is not None:
@@ -226,7 +272,7 @@ class PreCost(Plugin):
             cost = max_cost(prompt, prices, input_tokens=expected, output_tokens=output, upstream=ex.upstream)
         estimate = ex[ESTIMATE] = Estimate(
             bound,
-            "upper_bound" if counted is None else "tiktoken",
+            method,
             counted,
             output,
             cost,

@@ -3,6 +3,7 @@
 `proxy.api.testing` plays plugins over a scripted exchange without a network.
 """
 
+from proxy.api.asked import Asked
 from proxy.api.edit import Member, find_member, insert_member, remove_member, replace_member
 from proxy.api.errors import (
     ClientError,
@@ -32,6 +33,7 @@ __all__ = [
     "FUSE",
     "IDENTITY",
     "USAGE",
+    "Asked",
     "Attempt",
     "ClientError",
     "ClientGone",

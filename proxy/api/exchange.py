@@ -1,9 +1,10 @@
 """One request and its response, and how it ended."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from proxy.api.asked import Asked
 from proxy.api.errors import WeirError
 from proxy.api.request import Request
 from proxy.api.response import Response
@@ -50,6 +51,9 @@ class Driver(Protocol):
     def interrupt(self, cause: WeirError) -> None:
         """End the exchange for this cause, once, from any task of the loop."""
 
+    def ask(self, ex: "Exchange", endpoint: str, body: bytes, timeout: float) -> Awaitable[Asked]:
+        """See `Exchange.ask`."""
+
 
 class Exchange:
     """One request and its response: what every hook gets.
@@ -94,3 +98,20 @@ class Exchange:
         counts. Once `on_end` has begun it does nothing.
         """
         self._driver.interrupt(error)
+
+    async def ask(self, endpoint: str, body: bytes, *, timeout: float) -> Asked:
+        """POST a plugin's own JSON to the upstream that this exchange goes to, and await the answer.
+
+        `endpoint` is one like `Request.endpoint`, with a query if need be. It goes out with the upstream's
+        key or, where there is none, with the client's credential, and with its organization and project; no
+        other field of the client's. No hook sees it, it is no attempt, and no redirect is followed. In the
+        timeline it is the hop `ask`.
+
+        Raises `UpstreamError` if there is no whole answer of at most 64 KiB after `timeout` seconds, or if
+        the upstream fails as in any other request; after the eighth question of an exchange; and once
+        `on_end` has begun, which cuts off what is still being asked. Raises `ClientError` for a path that
+        Weir would not forward. Cancelling it leaves nothing behind.
+        """
+        if self.upstream is None:
+            raise RuntimeError("this exchange goes to no upstream: there is nobody to ask")
+        return await self._driver.ask(self, endpoint, body, timeout)

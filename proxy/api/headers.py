@@ -7,13 +7,22 @@ from typing import Final
 _FIRST: Final = itemgetter(0)
 
 
-def _name(name: str | bytes) -> bytes:
-    return (name if isinstance(name, bytes) else name.encode("latin-1")).lower()
+class _Names(dict[str | bytes, bytes]):
+    """Names as they stand in `raw`. The same few are asked for again and again. Bounded."""
+
+    def __missing__(self, name: str | bytes) -> bytes:
+        made = (name if isinstance(name, bytes) else name.encode("latin-1")).lower()
+        if len(self) < 4096 and len(name) <= 64:
+            self[name] = made
+        return made
+
+
+_NAMES: Final = _Names()
 
 
 def _checked(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     """The pair as bytes; a CR, LF or NUL would let a value start a header of its own (RFC 9110, 5.5)."""
-    pair = _name(name), value if isinstance(value, bytes) else value.encode("latin-1")
+    pair = _NAMES[name], value if isinstance(value, bytes) else value.encode("latin-1")
     if not pair[0] or any(c in part for part in pair for c in (b"\r", b"\n", b"\0")):
         raise ValueError(f"not a header field: {name!r}")
     return pair
@@ -39,14 +48,15 @@ class Headers:
 
     def get(self, name: str | bytes) -> str | None:
         """The first value of a field, or None."""
-        want = name.lower() if isinstance(name, bytes) else _name(name)
-        # Most of those that are asked for are not there, which is found out without a loop in Python.
-        names = list(map(_FIRST, self.raw))
-        return self.raw[names.index(want)][1].decode("latin-1") if want in names else None
+        want = _NAMES[name]
+        for key, value in self.raw:
+            if key == want:
+                return value.decode("latin-1")
+        return None
 
     def getall(self, name: str | bytes) -> list[str]:
         """All values of a field, in order."""
-        want = _name(name)
+        want = _NAMES[name]
         return [value.decode("latin-1") for key, value in self.raw if key == want]
 
     def add(self, name: str | bytes, value: str | bytes) -> None:
@@ -55,7 +65,7 @@ class Headers:
 
     def remove(self, *names: str | bytes) -> None:
         """Take away every field of these names, if there are any."""
-        unwanted = [_name(name) for name in names]
+        unwanted = [_NAMES[name] for name in names]
         self.raw = [pair for pair in self.raw if pair[0] not in unwanted]
 
     def pop(self, name: str | bytes) -> str | None:
@@ -78,7 +88,7 @@ class Headers:
         return value
 
     def __contains__(self, name: str | bytes) -> bool:
-        return _name(name) in map(_FIRST, self.raw)
+        return _NAMES[name] in map(_FIRST, self.raw)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw)

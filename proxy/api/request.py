@@ -11,7 +11,8 @@ from proxy.api.errors import ClientError
 from proxy.api.headers import Headers
 
 _UNPARSED: Any = object()
-_AS_MOST = ["application/json"]
+_AS_MOST = b"application/json"
+_LOOKED_AT = frozenset((b"content-type", b"content-encoding"))
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([^\s;,\"']*)")
 _LIKE_ASCII = re.compile(r"utf-?8|us-ascii|ascii|iso-?8859-\d+|latin-?1|windows-125\d")
 """Charsets in which what is not ASCII, and so no name or structure, may be something else."""
@@ -21,6 +22,20 @@ def _is_utf8(content_type: str) -> bool:
     """Whether this can be read as UTF-8. An upstream that believes `charset=utf-7` reads another text."""
     content_type = content_type.lower()
     return "charset" not in content_type or all(map(_LIKE_ASCII.fullmatch, _CHARSET.findall(content_type)))
+
+
+def _check_readable(headers: Headers) -> None:
+    """Raises 415 for a body that is not what its bytes say. One look at each header tells."""
+    utf8 = True
+    for name, value in headers.raw:
+        if name not in _LOOKED_AT:
+            continue
+        if name == b"content-type":
+            utf8 = utf8 and (value == _AS_MOST or _is_utf8(value.decode("latin-1")))
+        elif value.lower() != b"identity":
+            raise ClientError(415, "unsupported_encoding", "Send the request body without Content-Encoding.")
+    if not utf8:
+        raise ClientError(415, "unsupported_encoding", "Send the request body in UTF-8.")
 
 
 class BodySource(Protocol):
@@ -49,7 +64,18 @@ class Request:
     the client's address when the peer is a trusted proxy, else the peer's.
     """
 
-    __slots__ = ("_body", "_json", "_path", "_query", "address", "endpoint", "headers", "method", "peer")
+    __slots__ = (
+        "_body",
+        "_json",
+        "_path",
+        "_query",
+        "_raw",
+        "address",
+        "endpoint",
+        "headers",
+        "method",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -70,6 +96,7 @@ class Request:
         self._query = query
         self._body = body
         self._json = _UNPARSED
+        self._raw: bytes | None = None
 
     @property
     def path(self) -> str:
@@ -87,7 +114,10 @@ class Request:
         A body that nobody reads is streamed through and never held. Above `limits_http.json_body` bytes this
         raises `ClientError` (413); if the client leaves, `ClientGone`.
         """
-        return await self._body.read()
+        raw = self._raw
+        if raw is None:  # many ask; the source has to be awaited but once
+            raw = self._raw = await self._body.read()
+        return raw
 
     @property
     def length(self) -> int | None:
@@ -111,17 +141,8 @@ class Request:
         parsing and writing JSON again loses 2^64 and duplicate keys.
         """
         if self._json is _UNPARSED:
-            headers = self.headers
-            if b"content-encoding" in headers and any(
-                value.lower() != "identity" for value in headers.getall(b"content-encoding")
-            ):
-                raise ClientError(
-                    415, "unsupported_encoding", "Send the request body without Content-Encoding."
-                )
-            types = headers.getall(b"content-type")
-            if types != _AS_MOST and not all(map(_is_utf8, types)):
-                raise ClientError(415, "unsupported_encoding", "Send the request body in UTF-8.")
-            body = await self._body.read()
+            _check_readable(self.headers)
+            body = await self.read()
             try:
                 parsed = orjson.loads(body)
             except orjson.JSONDecodeError as error:
@@ -140,3 +161,4 @@ class Request:
         """Send these bytes upstream instead of the client's; `Content-Length` follows by itself."""
         self._json = _UNPARSED
         self._body.replace(body)
+        self._raw = None

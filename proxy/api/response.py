@@ -17,6 +17,24 @@ HOLD_LIMIT = 4 * 1024 * 1024
 _DECLARING = frozenset((b"content-type", b"content-encoding"))
 
 
+class _Kinds(dict[bytes, tuple[bool, bool]]):
+    """Whether a content type is that of a stream of events, and whether it is JSON. The same few come again
+    and again. Bounded."""
+
+    def __missing__(self, value: bytes) -> tuple[bool, bool]:
+        media_type = value.partition(b";")[0].strip().lower()
+        kind = (
+            media_type == b"text/event-stream",
+            media_type == b"application/json" or media_type.endswith(b"+json"),
+        )
+        if len(self) < 256 and len(value) <= 128:
+            self[value] = kind
+        return kind
+
+
+_KINDS = _Kinds()
+
+
 class Response:
     """What goes back to the client.
 
@@ -69,9 +87,7 @@ class Response:
                 self.encoding = self.encoding or value.strip().lower().decode("latin-1")
             elif not typed:
                 typed = True
-                media_type = value.partition(b";")[0].strip().lower()
-                self.is_stream = media_type == b"text/event-stream"
-                self.is_json = media_type == b"application/json" or media_type.endswith(b"+json")
+                self.is_stream, self.is_json = _KINDS[value]
 
     def rewrites(self, *, oversize: Literal["pass", "fail"] = "pass") -> None:
         """Announce that `on_event` will change this answer.

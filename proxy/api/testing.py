@@ -111,6 +111,8 @@ class Played:
     """Whether the client got a whole answer, as opposed to one that was broken off."""
     forwarded: "Forwarded | None"
     """What the upstream got, or None if nothing was sent there."""
+    asked: "list[Forwarded]"
+    """What the upstream got of what plugins asked it (`Exchange.ask`)."""
 
     @property
     def body(self) -> bytes:
@@ -143,6 +145,7 @@ async def play(
     request: Sent | None = None,
     answer: Script | None = None,
     *,
+    asked: Sequence[Script] = (),
     given: Mapping[Slot[Any], Any] | None = None,
     leaves_after: int | None = None,
     server: Server | None = None,
@@ -150,9 +153,10 @@ async def play(
 ) -> Played:
     """Run one exchange through these plugins, in this order, from their `start` to their `stop`.
 
-    `given` fills slots that plugins outside the test would provide. `leaves_after` makes the client leave
-    once it has that many pieces of the body (0: before the answer's first). `settings` are keys of the
-    configuration, such as `limits_http`.
+    `asked` are the upstream's answers to what plugins ask it (`Exchange.ask`), in turn and the last again and
+    again; with none it says 404, as one that does not know the endpoint. `given` fills slots that plugins
+    outside the test would provide. `leaves_after` makes the client leave once it has that many pieces of the
+    body (0: before the answer's first). `settings` are keys of the configuration, such as `limits_http`.
     """
     # The kit drives the real engine, so that what it shows is what happens. Nothing imports the kit.
     from proxy.core.testing import drive
@@ -162,7 +166,8 @@ async def play(
         plugin.name = plugin.name or type(plugin).__name__.lower()
     client = _Client(request or post("/v1/chat/completions", {"model": "gpt-4o"}), leaves_after)
     upstream = _Upstream(answer or json({"object": "chat.completion"}), client)
-    await drive([recorder, *plugins], client, upstream, server, dict(settings or {}))
+    questions = _Questions(asked or [json({"error": {"message": "Unknown path."}}, 404)], client)
+    await drive([recorder, *plugins], client, upstream, server, dict(settings or {}), questions)
     assert recorder.ex is not None  # noqa: S101 # the first plugin of the chain
     assert recorder.end is not None, "the engine did not end the exchange"  # noqa: S101
     return Played(
@@ -174,6 +179,7 @@ async def play(
         client.pieces,
         client.complete,
         upstream.forwarded,
+        [each.forwarded for each in questions.got if each.forwarded is not None],
     )
 
 
@@ -318,6 +324,25 @@ class _Upstream:
 
     async def close(self) -> None:
         self.closed += 1
+
+    async def aclose(self) -> None:
+        pass
+
+
+class _Questions:
+    """The same upstream, as plugins ask it: with a script for each question."""
+
+    name = "scripted"
+
+    def __init__(self, scripts: Sequence[Script], client: _Client) -> None:
+        self._scripts = scripts
+        self._client = client
+        self.got: list[_Upstream] = []
+
+    async def open(self, request: Any, clock: Any) -> Any:
+        script = self._scripts[min(len(self.got), len(self._scripts) - 1)]
+        self.got.append(_Upstream(script, self._client))
+        return await self.got[-1].open(request, clock)
 
     async def aclose(self) -> None:
         pass

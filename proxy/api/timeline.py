@@ -7,7 +7,8 @@ Phase = Literal["request", "upstream", "response", "end"]
 
 
 class Hop(NamedTuple):
-    """One stretch of work: a plugin's hook, or `upstream` (from sending to the answer's headers)."""
+    """One stretch of work: a plugin's hook, `upstream` (from sending to the answer's headers), or `ask` (a
+    plugin's question to the upstream, its answer included), which is part of a hook as a rule."""
 
     name: str
     phase: Phase

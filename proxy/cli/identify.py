@@ -98,3 +98,6 @@ class _NoBody:
 class _Alone:
     def interrupt(self, cause: WeirError) -> NoReturn:
         raise cause
+
+    def ask(self, ex: Exchange, endpoint: str, body: bytes, timeout: float) -> NoReturn:
+        raise CannotTell("an upstream would have to be asked")

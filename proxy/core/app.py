@@ -25,6 +25,7 @@ from proxy.core.models import Models
 from proxy.core.overload import Overload
 from proxy.core.routing import Route, connect
 from proxy.core.seal import sealing
+from proxy.core.upstream.breakers import Breakers
 from proxy.core.watchdog import Watchdog
 from proxy.pricing.values import Prices
 
@@ -74,6 +75,7 @@ class App:
         self.deadlines = Deadlines()
         self.health = Health(self)
         self.overload = Overload(settings.overload)
+        self.breakers = Breakers()
         self.watchdog = Watchdog(lambda: self.settings.overload.loop_stall)
         self.failure: BaseException | None = None
         """What `start` raised."""
@@ -127,6 +129,7 @@ class App:
         await self._start_plugins(self.chain, self.server)
         self._forwarder = Forwarder(setup, self.deadlines)
         self.overload.start(self.server.metrics)
+        self.server.metrics.register(self.breakers)
         self.watchdog.start()
         self._serve(setup, routes)
 
@@ -169,6 +172,7 @@ class App:
     def _serve(self, setup: Setup, routes: Router) -> None:
         """Serve by this from the next request on."""
         self._setup = self._forwarder.setup = setup
+        self.breakers.watch(setup.route.breaker)
         self.settings, self.chain = setup.settings, setup.chain
         self.overload.settings = setup.settings.overload
         origins = setup.settings.cors.origins
@@ -180,9 +184,10 @@ class App:
         """The way to the upstream. Raises `ConfigError`: certificates are read here."""
         upstream = settings.upstreams[0]
         try:
-            return Route(upstream, connect(upstream, self.deadlines))
+            made = connect(upstream, self.deadlines)
         except (OSError, ValueError) as error:
             raise ConfigError([f"upstreams[0]: cannot be set up: {error}"]) from error
+        return Route(upstream, made, made.breaker)
 
     async def _retire(self, old: Setup) -> None:
         while old.trips:
@@ -196,6 +201,7 @@ class App:
         in_use = [setup.route for setup in (now, *self._retired) if setup is not None]
         if old.route not in in_use:
             await old.route.upstream.aclose()
+            self.breakers.forget(old.route.breaker)
 
     async def _start_plugins(self, chain: Chain, server: Server) -> None:
         started: list[Plugin] = []

@@ -83,6 +83,9 @@ class Body:
                     raise too_large(self._limit)
                 pieces.append(piece)
             self._whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self.awaited:
+                self._flight.rest()  # what a hook waits for from here on is no slow upload
+            self.listen()
         return self._whole
 
     async def peek(self, count: int) -> bytes:
@@ -114,6 +117,12 @@ class Body:
             raise RuntimeError("read the body before replacing it: the client's must not be left half-read")
         self.framed = True
         self._whole = body
+
+    def listen(self) -> None:
+        """Once the body is here: have the exchange end if the client leaves, while nobody else watches it."""
+        client = self._client
+        if client is not None and self._whole is not None and not client.watched:
+            client.watch(self._flight.leave)
 
     def whole(self) -> bytes | None:
         """What goes upstream, when it is at hand; None without a body."""

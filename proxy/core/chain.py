@@ -6,9 +6,8 @@ or not it finished) is entered, and what is entered is ended.
 
 import asyncio
 import contextvars
-import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Generator, Iterable, Iterator, Sequence
 from time import monotonic_ns
 from typing import Any, TypeVar
 
@@ -18,11 +17,11 @@ from proxy.api.exchange import End, Exchange
 from proxy.api.plugin import Plugin
 from proxy.api.response import Reply
 from proxy.api.slots import Slot
+from proxy.core.eager import begin
 from proxy.core.flight import Flight
 from proxy.core.log import log, raised
 
 T = TypeVar("T")
-OnEvent = Callable[[Exchange, Event], Event | Sequence[Event] | None]
 
 
 class ChainError(Exception):
@@ -156,42 +155,40 @@ class Run:
 
     def body(self, body: bytes) -> bytes:
         """The same for a whole JSON body, and what comes out in its stead."""
-        return b"".join([event.raw for event in self.events([Event(body, "json")])])
+        events = self.events([Event(body, "json")])
+        return events[0].raw if len(events) == 1 else b"".join([event.raw for event in events])
 
     def _events(self, events: list[Event]) -> list[Event]:
-        for _, plugin, hook in self._entered(self._chain._event):
-            events = self._through(plugin, hook, events)
-        return events
-
-    def _through(self, plugin: Plugin, hook: OnEvent, events: Iterable[Event]) -> list[Event]:
         ex, flight = self._ex, self._flight
-        out: list[Event] = []
-        for event in events:
-            if event.kind == "part":
-                out.append(event)
-                continue
-            try:
-                result = hook(ex, event)
-            except WeirError:
-                raise
-            except Exception as error:  # noqa: BLE001
-                self._failed(plugin, "on_event", error)
-                result = None
-            if flight.cause is not None:
-                raise flight.cause
-            if result is None:
-                out.append(event)
-            elif ex.response.rewriting is None and ex.response.started:
-                # The bytes are out: to go on as if they had been changed would be a lie.
-                self._failed(
-                    plugin, "on_event", RuntimeError("replaced an event without ex.response.rewrites()")
-                )
-                out.append(event)
-            else:
-                out.extend((result,) if isinstance(result, Event) else result)
-                if event is END_OF_EVENTS:
-                    out.append(event)  # the plugins that come after still have theirs to give out
-        return out
+        for _, plugin, hook in self._entered(self._chain._event):
+            out: list[Event] = []
+            for event in events:
+                if event.kind == "part":
+                    out.append(event)
+                    continue
+                try:
+                    result = hook(ex, event)
+                except WeirError:
+                    raise
+                except Exception as error:  # noqa: BLE001
+                    self._failed(plugin, "on_event", error)
+                    result = None
+                if flight.cause is not None:
+                    raise flight.cause
+                if result is None:
+                    out.append(event)
+                elif ex.response.rewriting is None and ex.response.started:
+                    # The bytes are out: to go on as if they had been changed would be a lie.
+                    self._failed(
+                        plugin, "on_event", RuntimeError("replaced an event without ex.response.rewrites()")
+                    )
+                    out.append(event)
+                else:
+                    out.extend((result,) if isinstance(result, Event) else result)
+                    if event is END_OF_EVENTS:
+                        out.append(event)  # the plugins that come after still have theirs to give out
+            events = out
+        return events
 
     async def end(self, end: End) -> None:
         """`on_end`, in reverse, once for every entered plugin. Neither raises nor is cut short.
@@ -201,7 +198,7 @@ class Run:
         hooks = self._entered(self._chain._end)
         if not hooks:
             return
-        task = _begin(self._ends(hooks, end), self._context)
+        task = begin(asyncio.get_running_loop(), self._ends(hooks, end), self._context)
         cancelled: asyncio.CancelledError | None = None
         while not task.done():
             try:
@@ -240,14 +237,6 @@ class Run:
 
     def _within(self, hooks: Coroutine[Any, Any, T]) -> Awaitable[T]:
         return hooks if self._context is None else _in_context(self._context, hooks)
-
-
-def _begin(coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None) -> asyncio.Task[None]:
-    """A task of its own; where Python can, it has run up to its first wait when this returns."""
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
-    return loop.create_task(coroutine, context=context)
 
 
 @types.coroutine

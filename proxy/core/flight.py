@@ -1,11 +1,19 @@
 """A running exchange seen from outside: its task, its deadline, and why it was cut short."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Final
 
-from proxy.api.errors import WeirError
+from proxy.api.asked import Asked
+from proxy.api.errors import ClientGone, WeirError
+from proxy.api.exchange import Exchange
 from proxy.core.deadlines import NEVER
 from proxy.core.upstream import Late, errors
 
+if TYPE_CHECKING:
+    from proxy.core.asking import Asker, Question
+
+_NONE: Final[frozenset[bytes]] = frozenset()
 END_LIMIT = 5.0
 """Seconds that one plugin's `on_end` may take."""
 
@@ -19,6 +27,7 @@ class Flight:
     """
 
     __slots__ = (
+        "_asker",
         "_end_task",
         "_loop",
         "_task",
@@ -28,10 +37,14 @@ class Flight:
         "deadline",
         "ending",
         "late",
+        "named",
         "overdue",
+        "questions",
     )
 
-    def __init__(self, total: float, task: "asyncio.Task[None] | None" = None) -> None:
+    def __init__(
+        self, total: float, task: "asyncio.Task[None] | None" = None, asker: "Asker | None" = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._task = task or asyncio.current_task(loop)
@@ -43,6 +56,11 @@ class Flight:
         self.late: Late = errors.max_duration
         self.ending = False
         self.overdue = False
+        self._asker = asker
+        self.named = _NONE
+        """The client's fields that go no further, not with a plugin's question either."""
+        self.questions: tuple[Question, ...] = ()
+        """What plugins have asked the upstream, answered or not."""
 
     @property
     def task(self) -> "asyncio.Task[None] | None":
@@ -82,6 +100,16 @@ class Flight:
         if task is not None and asyncio.current_task(self._loop) is not task:
             task.cancel()
 
+    def ask(self, ex: Exchange, endpoint: str, body: bytes, timeout: float) -> Awaitable[Asked]:
+        """See `Exchange.ask`."""
+        if self._asker is None:
+            raise RuntimeError("there is nobody to ask")
+        return self._asker.ask(self, ex, endpoint, body, timeout)
+
+    def leave(self, code: str) -> None:
+        """The client has gone."""
+        self.interrupt(ClientGone(code))
+
     def expire(self, now: float) -> None:
         """The deadline has passed."""
         if not self.ending:
@@ -112,6 +140,8 @@ class Flight:
         """From here on nothing interrupts."""
         self.ending = True
         self.deadline = NEVER
+        for question in self.questions:
+            question.cut()
 
     def arm_end(self, task: "asyncio.Task[None] | None") -> None:
         """This task, which now runs, has `END_LIMIT` for its next hook."""

@@ -11,7 +11,6 @@ runs, one line is logged. Only then does the client get the last bytes.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator
-from email.utils import formatdate
 from functools import partial
 from itertools import count
 from time import monotonic_ns
@@ -32,6 +31,7 @@ from proxy.api.request import Request
 from proxy.api.response import Reply
 from proxy.api.slots import DRY_RUN, IDENTITY
 from proxy.core import gate, headers, server_timing
+from proxy.core.asking import Asker
 from proxy.core.body import Body, Receive, Stream
 from proxy.core.chain import Chain, Run
 from proxy.core.config import Settings
@@ -81,6 +81,7 @@ class Setup:
         self.settings = settings
         self.chain = chain
         self.route = route
+        self.asker = Asker(route)
         self.total = route.settings.timeouts.total
         self.idle = route.settings.timeouts.idle
         self.drain = route.settings.timeouts.drain if route.settings.on_disconnect == "drain" else 0.0
@@ -153,7 +154,7 @@ class Trip:
         client = scope.get("weir.client")
         # Our own server's short cuts, unless somebody stands between it and us.
         self._client = client if client is not None and client.send == send else None
-        flight = self.flight = Flight(setup.total, None if client is None else client.task)
+        flight = self.flight = Flight(setup.total, None if client is None else client.task, setup.asker)
         self._forwarder = forwarder
         self._scope = scope
         self._receive = receive
@@ -227,6 +228,11 @@ class Trip:
         self._pass_gate()
         ex.upstream = self._setup.route.name
         run = self._run
+        client = self._client
+        if client is not None and client.arrived:
+            # A hook may wait for long. Nothing has been asked for yet, so there is nothing to drain either.
+            client.watch(self.flight.leave)
+            self._unwatch = client.unwatch
         reply = await run.request()
         if reply is None and (dry_run := ex.get(DRY_RUN)) is not None:
             reply = Reply.json(dry_run.body)
@@ -351,6 +357,7 @@ class Trip:
             self._hangs_up = True  # where this request ends, and the next begins, is not for us to say
             raise
         self._body.framed, self._body.length, self._named = framing
+        self.flight.named = self._named
         request.endpoint = self._forwarder.endpoint(self._raw_path)
 
     def _outgoing(self, body: bytes | Stream | None) -> Outgoing:
@@ -415,8 +422,6 @@ class Trip:
         ex = self.ex
         response = ex.response
         response.begin(reply.status, Headers(sealed(reply.headers.raw)))
-        if b"date" not in response.headers:
-            response.headers.add(b"date", formatdate(usegmt=True))
         if b"x-request-id" not in response.headers:
             response.headers.add(b"x-request-id", ex.id)
         ex.timeline.response = ex.timeline.response or monotonic_ns()
@@ -483,7 +488,6 @@ class Trip:
         response = ex.response
         fields = sealed([*error.headers(), (b"x-request-id", ex.id.encode())])
         response.begin(error.status, Headers(fields))
-        response.headers.add(b"date", formatdate(usegmt=True))
         response.rewriting = None
         if isinstance(error, ClientError) and error.status == 405:
             response.headers.add(b"allow", gate.ALLOW)  # RFC 9110, 15.5.6

@@ -4,6 +4,7 @@ Upstream keys live here and nowhere else: a key is added to the attempt it belon
 """
 
 from time import monotonic_ns
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from proxy.api.errors import ClientError, WeirError
@@ -11,14 +12,18 @@ from proxy.api.exchange import Exchange, new_attempt
 from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import Deadlines
 from proxy.core.flight import Flight
-from proxy.core.headers import with_credential
+from proxy.core.headers import Pairs, with_credential
 from proxy.core.upstream import Answer, Outgoing, Upstream
+from proxy.core.upstream.breaker import Breaker
 from proxy.core.upstream.http1 import Http1Upstream
+
+if TYPE_CHECKING:
+    from proxy.core.upstream.httpx2 import Httpx2Upstream
 
 _STATUSES = {status: str(status) for status in range(100, 600)}
 
 
-def connect(settings: UpstreamSettings, deadlines: Deadlines) -> Upstream:
+def connect(settings: UpstreamSettings, deadlines: Deadlines) -> "Http1Upstream | Httpx2Upstream":
     """The client that a configured upstream needs."""
     lean = settings.proxy is None and not settings.http2
     if settings.client == "http1" or (settings.client == "auto" and lean):
@@ -31,9 +36,13 @@ def connect(settings: UpstreamSettings, deadlines: Deadlines) -> Upstream:
 class Route:
     """One upstream with what every request to it needs: base path, credential, timeouts, last known state."""
 
-    def __init__(self, settings: UpstreamSettings, upstream: Upstream) -> None:
+    def __init__(
+        self, settings: UpstreamSettings, upstream: Upstream, breaker: Breaker | None = None
+    ) -> None:
+        """`breaker` is the upstream's own; a scripted one has none."""
         self.settings = settings
         self.upstream = upstream
+        self.breaker = breaker
         self.name = settings.name
         self._base = urlsplit(settings.base_url).path.rstrip("/").encode()
         key = settings.api_key
@@ -66,6 +75,12 @@ class Route:
         status = self.last_outcome = _STATUSES.get(answer.status) or str(answer.status)
         self._record(ex, request, start, status)
         return answer
+
+    def asking(self, target: bytes, headers: Pairs, body: bytes) -> Outgoing:
+        """A POST as it goes to this upstream without being an attempt; `target` and key as above."""
+        if self._credential is not None:
+            headers = with_credential(headers, self._credential)
+        return Outgoing(b"POST", self._base + target, headers, body)
 
     def _record(self, ex: Exchange, request: Outgoing, start: int, outcome: str) -> None:
         now = monotonic_ns()

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.api.plugin import Plugin
 from proxy.api.server import Server
+from proxy.core.asking import Asker
 from proxy.core.chain import Chain
 from proxy.core.config import Settings, UpstreamSettings
 from proxy.core.deadlines import Deadlines
@@ -21,8 +22,12 @@ async def drive(
     upstream: Upstream,
     server: Server | None,
     overrides: dict[str, Any],
+    asked: Upstream | None = None,
 ) -> None:
-    """One exchange: plugins are started, the client's request is forwarded to `upstream`, plugins stop."""
+    """One exchange: plugins are started, the client's request is forwarded to `upstream`, plugins stop.
+
+    With `asked` what they ask the upstream themselves goes there.
+    """
     named = UpstreamSettings(name=upstream.name, base_url="http://scripted.test/v1")
     settings = Settings.model_validate({"upstreams": [named], **overrides})
     chain = Chain(plugins)
@@ -31,7 +36,10 @@ async def drive(
     for plugin in plugins:
         await plugin.start(surroundings)
     try:
-        forwarder = Forwarder(Setup(settings, chain, Route(named, upstream)), deadlines)
+        setup = Setup(settings, chain, Route(named, upstream))
+        if asked is not None:
+            setup.asker = Asker(Route(named, asked))
+        forwarder = Forwarder(setup, deadlines)
         try:
             await forwarder.forward(client.scope(), client.receive, client.send)
         except ResponseAborted:

@@ -30,6 +30,7 @@ def create_app() -> Starlette:
     v1 = [
         _post("/chat/completions", chat.create),
         _post("/responses", responses.create),
+        _post("/responses/input_tokens", responses.input_tokens),
         _get("/responses/{id}", responses.retrieve),
         _post("/completions", completions.create),
         _post("/embeddings", embeddings.create),

@@ -1,4 +1,4 @@
-"""POST /v1/responses and GET /v1/responses/{id}."""
+"""POST /v1/responses, POST /v1/responses/input_tokens and GET /v1/responses/{id}."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -55,8 +55,7 @@ class Responses:
             form=call.get("text", dict, {}).get("format"),
             limit=call.number("max_output_tokens", 0, low=1, high=1 << 31),
         )
-        asked = f"{call.get('instructions', str, '')}{''.join(turn.text for turn in turns)}"
-        final = _final(call, model, given, tokens.response_usage(tokens.count(asked), given.tokens))
+        final = _final(call, model, given, tokens.response_usage(_count(call, turns), given.tokens))
         if call.get("store", bool, True):
             body = orjson.dumps(final)
             self._kept.put(final["id"], body, weight=len(body))
@@ -64,12 +63,21 @@ class Responses:
             return Stream(_events(final, given), pace=pace(model))
         return json_response(final)
 
+    async def input_tokens(self, request: Request) -> Response:
+        call = await read_json(request)
+        call.model()
+        return json_response({"object": "response.input_tokens", "input_tokens": _count(call, _turns(call))})
+
     async def retrieve(self, request: Request) -> Response:
         name = request.path_params["id"]
         body = self._kept.get(name)
         if body is None:
             raise ApiError(404, f"Response with id '{name}' not found.")
         return Response(body, media_type="application/json")
+
+
+def _count(call: Call, turns: list[Turn]) -> int:
+    return tokens.count(f"{call.get('instructions', str, '')}{''.join(turn.text for turn in turns)}")
 
 
 def _turns(call: Call) -> list[Turn]:

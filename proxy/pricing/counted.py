@@ -4,8 +4,6 @@ No text is kept, only its hash, which Python makes with a secret of the process:
 nothing that anybody meets (2^-64 a pair).
 """
 
-from collections.abc import Mapping
-
 SHORTEST = 8
 """Characters of a text that is worth remembering: shorter ones are counted as quickly."""
 GENERATION = 16_384
@@ -18,18 +16,14 @@ class Counted:
     ask; the hash of 100 KB takes 25 µs, the first time."""
 
     def __init__(self) -> None:
-        self._young: dict[int, int] = {}
+        self.lately: dict[int, int] = {}
+        """The younger generation: a look there is all that a text costs that comes often."""
         self._old: dict[int, int] = {}
-
-    @property
-    def lately(self) -> Mapping[int, int]:
-        """Those of the younger generation: a look there is all that a text costs that comes often."""
-        return self._young
 
     def get(self, text: str) -> int | None:
         """The count, if it is known."""
         key = hash(text)
-        count = self._young.get(key)
+        count = self.lately.get(key)
         if count is None:
             count = self._old.get(key)
             if count is not None:
@@ -38,6 +32,6 @@ class Counted:
 
     def put(self, text: str, count: int) -> None:
         """Remember a count."""
-        if len(self._young) >= GENERATION:
-            self._old, self._young = self._young, {}
-        self._young[hash(text)] = count
+        if len(self.lately) >= GENERATION:
+            self._old, self.lately = self.lately, {}
+        self.lately[hash(text)] = count

@@ -13,6 +13,9 @@ C = TypeVar("C")
 Provenance = Literal["measured", "estimated", "bounded", "none"]
 """Where a figure comes from: the upstream's usage, our own count, an upper bound, or nowhere."""
 
+Method = Literal["tiktoken", "upper_bound", "upstream"]
+"""Where an estimate comes from: our own count, an upper bound of ours, or the upstream's count."""
+
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value_type(cls: type[C]) -> type[C]:
@@ -62,11 +65,12 @@ class Estimate:
     """What a request may use, known before it is sent.
 
     `input_tokens` is the count when it was cheap enough to make at once, else None; `input_bound` is never
-    below the true count. `max_cost` is None for a model without a price.
+    below the true count. `max_cost` is None for a model without a price. `count` makes a better count than
+    these, for who waits.
     """
 
     input_bound: int
-    method: Literal["tiktoken", "upper_bound"]
+    method: Method
     input_tokens: int | None = None
     max_output_tokens: int | None = None
     max_cost: Decimal | None = None
@@ -77,10 +81,11 @@ class Estimate:
     """What was asked for that is not counted in tokens, by the names of `proxy.pricing.units`."""
 
     async def exact(self) -> int:
-        """The exact count of input tokens, made now in a worker thread if it was not made before."""
-        if self.input_tokens is not None:
-            return self.input_tokens
-        return self.input_bound if self.count is None else await self.count()
+        """The best count of input tokens, made now, in a worker thread or by the upstream, if it was not made
+        before."""
+        if self.count is not None:
+            return await self.count()
+        return self.input_bound if self.input_tokens is None else self.input_tokens
 
 
 @value_type

@@ -159,3 +159,29 @@ def test_whatever_an_estimate_is_made_of_may_stand_once(endpoint: str) -> None:
 def test_all_metered_names_are_plain_words() -> None:
     """What the search takes for granted."""
     assert all(re.fullmatch("[a-z_]+", name) for name in METERED)
+
+
+MEMBERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["model", "n", "user", "messages", "mod\\u0065l", "\\u006e", "Model", "x\\u00e9", "\\n"]
+        ),
+        st.sampled_from(['"model"', '"n"', "1", '{"model": 2}', '["n", "user"]', '"\\u006e"', '"\\"n\\""']),
+    ),
+    max_size=4,
+)
+
+
+@given(MEMBERS, st.sampled_from(["", " ", "\n  "]))
+def test_a_short_body_is_told_what_a_long_one_is(members: list[tuple[str, str]], blank: str) -> None:
+    """What is looked for name by name, or by writing it again, gives what the search gives."""
+    raw = ("{" + f",{blank}".join(f'"{name}":{blank}{value}' for name, value in members) + "}").encode()
+    told = look(raw)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proxy.api.duplicates._each_once", lambda raw, body: False)
+        assert look(raw) == told
+        patch.setattr("proxy.api.duplicates._as_written", lambda raw, body: False)
+        assert look(raw) == told
+    plainly = [orjson.loads(f'"{name}"') for name, _ in members]
+    if "Model" not in plainly:
+        assert (told is None) == all(plainly.count(name) < 2 for name in METERED)

@@ -1,5 +1,6 @@
 import pytest
 
+from proxy.api.asked import Asked
 from proxy.api.errors import ClientError, WeirError
 from proxy.api.exchange import Attempt, End, Exchange
 from proxy.api.headers import Headers
@@ -13,9 +14,14 @@ OTHER: Slot[int] = Slot("count")
 class Driver:
     def __init__(self) -> None:
         self.causes: list[WeirError] = []
+        self.asked: list[tuple[Exchange, str, bytes, float]] = []
 
     def interrupt(self, cause: WeirError) -> None:
         self.causes.append(cause)
+
+    async def ask(self, ex: Exchange, endpoint: str, body: bytes, timeout: float) -> Asked:
+        self.asked.append((ex, endpoint, body, timeout))
+        return Asked(404, Headers(), b"")
 
 
 class NoBody:
@@ -69,6 +75,17 @@ def test_abort_is_the_drivers() -> None:
     error = ClientError(402, "no_money", "No.")
     exchange(driver).abort(error)
     assert driver.causes == [error]
+
+
+async def test_asking_is_the_drivers_where_there_is_an_upstream() -> None:
+    driver = Driver()
+    ex = exchange(driver)
+    with pytest.raises(RuntimeError, match="no upstream"):
+        await ex.ask("responses/input_tokens", b"{}", timeout=2)
+    assert driver.asked == []
+    ex.upstream = "up"
+    assert (await ex.ask("responses/input_tokens", b"{}", timeout=2)).status == 404
+    assert driver.asked == [(ex, "responses/input_tokens", b"{}", 2)]
 
 
 def test_an_end_has_a_reason_a_code_and_perhaps_an_error() -> None:

@@ -1,5 +1,6 @@
 """The kit that plugin authors test with: what it plays must be what the engine does."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.api import (
     IDENTITY,
+    Asked,
     ClientError,
     End,
     Event,
@@ -538,3 +540,89 @@ async def test_headers_can_be_edited_both_ways() -> None:
     assert "x-secret" not in played.forwarded.headers
     assert played.forwarded.body == b"ABC"
     assert played.headers["x-back"] == "2"
+
+
+# -- what plugins ask ----------------------------------------------------------------------------------
+
+
+class Asks(Plugin):
+    """Asks in on_request, and keeps what came of it."""
+
+    def __init__(self, times: int = 1) -> None:
+        self.times = times
+        self.said: list[Asked | UpstreamError] = []
+
+    async def on_request(self, ex: Exchange) -> None:
+        for at in range(self.times):
+            try:
+                self.said.append(await ex.ask(f"count?n={at}", b"%d" % at, timeout=5))
+            except UpstreamError as error:
+                self.said.append(error)
+
+
+async def test_what_a_plugin_asks_is_answered_by_a_script_of_its_own() -> None:
+    plugin = Asks(times=3)
+    played = await play([plugin], None, json({"n": 0}), asked=[json({"n": 1}).cut(3), json({"n": 2}, 201)])
+    assert [(said.status, said.json()) for said in plugin.said if isinstance(said, Asked)] == [
+        (200, {"n": 1}),
+        (201, {"n": 2}),
+        (201, {"n": 2}),
+    ]
+    assert [(got.method, got.target, got.body) for got in played.asked] == [
+        ("POST", "/v1/count?n=0", b"0"),
+        ("POST", "/v1/count?n=1", b"1"),
+        ("POST", "/v1/count?n=2", b"2"),
+    ]
+    assert played.json() == {"n": 0}
+    assert played.forwarded is not None
+    assert played.forwarded.target == "/v1/chat/completions"
+    assert len(played.ex.attempts) == 1
+
+
+async def test_a_question_has_nothing_that_connection_names() -> None:
+    own = [("authorization", "Bearer client"), ("openai-project", "p")]
+    for connection, passes in (("close", True), ("OpenAI-Project, close", False)):
+        sent = post("/v1/x", {}, [*own, ("connection", connection)])
+        (got,) = (await play([Asks()], sent)).asked
+        assert got.headers["authorization"] == "Bearer client"
+        assert ("openai-project" in got.headers) is passes
+
+
+async def test_without_a_script_the_upstream_knows_no_such_endpoint() -> None:
+    plugin = Asks()
+    played = await play([plugin])
+    (said,) = plugin.said
+    assert isinstance(said, Asked)
+    assert (said.status, said.json()["error"]["message"]) == (404, "Unknown path.")
+    assert played.complete
+
+
+@pytest.mark.parametrize("script", [Script(refuses=BREAK), Script(pieces=[b"1"], breaks=BREAK)])
+async def test_a_question_may_fail_and_the_exchange_goes_on(script: Script) -> None:
+    plugin = Asks()
+    played = await play([plugin], None, asked=[script])
+    assert plugin.said == [BREAK]
+    assert played.complete
+
+
+class AsksOn(Plugin):
+    """Asks in a task of its own, which nothing else ends."""
+
+    async def on_request(self, ex: Exchange) -> None:
+        self.asking = asyncio.create_task(ex.ask("count", b"", timeout=60))
+
+    async def on_end(self, ex: Exchange, end: End) -> None:
+        (self.said,) = await asyncio.gather(self.asking, return_exceptions=True)
+
+
+async def test_the_end_cuts_off_what_a_plugin_still_asks() -> None:
+    plugin = AsksOn()
+    played = await asyncio.wait_for(play([plugin], answer=STREAM, asked=[Script(hangs=True)]), 5)
+    assert isinstance(plugin.said, UpstreamError)
+    assert plugin.said.code == "ask_too_late"
+    assert played.complete
+    assert len(played.asked) == 1
+
+
+async def test_nothing_is_asked_unless_a_plugin_asks() -> None:
+    assert (await play([])).asked == []

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -95,12 +96,22 @@ async def test_a_client_that_leaves_while_it_sends() -> None:
     assert caught.value.code == "client_closed_upload"
 
 
-async def test_each_piece_has_its_time() -> None:
-    body, _, flight = made(*pieces(b"a"))
+async def test_each_piece_has_its_time_and_what_comes_after_has_none() -> None:
+    body, client, flight = made(*pieces(b"a", b"b"))
+    at_rest = flight.deadline
+    due: list[float] = []
+    receive = client.receive
+
+    async def received() -> Any:
+        due.append(flight.deadline - asyncio.get_running_loop().time())
+        late = flight.late()
+        assert (late.status, late.code, late.source) == (408, "request_timeout", "client")
+        return await receive()
+
+    body._receive = received
     await body.read()
-    assert flight.deadline == pytest.approx(asyncio.get_running_loop().time() + 7, abs=1)
-    late = flight.late()
-    assert (late.status, late.code, late.source) == (408, "request_timeout", "client")
+    assert due == [pytest.approx(7, abs=1)] * 2
+    assert flight.deadline == at_rest
 
 
 # -- replace -------------------------------------------------------------------------------------------
@@ -256,3 +267,51 @@ async def test_a_client_that_leaves_during_a_peek_is_gone() -> None:
     body, _, _ = made(pieces(b"ab", b"cd")[0], GONE)
     with pytest.raises(ClientGone):
         await body.peek(4)
+
+
+# -- listening -----------------------------------------------------------------------------------------
+
+
+class Server:
+    """Our own server's side: it has the body at once, and calls back when the client leaves."""
+
+    def __init__(self, body: bytes | None, watched: bool = False) -> None:
+        self.body = body
+        self.watched = watched
+        self.gone: Callable[[str], None] | None = None
+
+    def take(self) -> bytes | None:
+        return self.body
+
+    def watch(self, gone: Callable[[str], None]) -> None:
+        self.gone = gone
+
+
+async def listened(server: Server) -> Flight:
+    flight = Flight(3600)
+    body = Body(Client().receive, flight, limit=100, idle=7, client=server)
+    body.framed = True
+    body.at_hand()
+    body.listen()
+    return flight
+
+
+async def test_once_the_body_is_here_a_client_that_leaves_ends_the_exchange() -> None:
+    server = Server(b"abc")
+    flight = await listened(server)
+    assert server.gone is not None
+    server.gone("client_closed")
+    assert isinstance(flight.cause, ClientGone)
+
+
+@pytest.mark.parametrize("server", [Server(None), Server(b"abc", watched=True)])
+async def test_who_still_sends_or_is_watched_is_not_listened_to(server: Server) -> None:
+    await listened(server)
+    assert server.gone is None
+
+
+async def test_other_servers_do_not_call_back() -> None:
+    body, _, flight = made(*pieces(b"abc"))
+    await body.read()
+    body.listen()
+    assert flight.cause is None

@@ -224,3 +224,12 @@ async def test_the_task_that_carries_it_is_known() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_client_that_leaves_ends_it() -> None:
+    flight, task = await in_a_task(forever)
+    flight.leave("client_closed")
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 2)
+    assert isinstance(flight.cause, ClientGone)
+    assert flight.cause.code == "client_closed"

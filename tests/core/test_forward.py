@@ -557,6 +557,12 @@ async def test_every_answer_has_our_request_id_and_where_the_time_went() -> None
     assert "notes;dur=" in timing
 
 
+@pytest.mark.parametrize("act", ["raise", "refuse", "reply"])
+async def test_an_answer_of_our_own_has_one_date(act: str) -> None:
+    played = await play([Misbehaves(1, [], {"request": act, "response": "", "end": ""}, "fail")], ASK)
+    assert len(played.headers.getall("date")) == 1
+
+
 async def test_plugins_read_what_a_client_says_to_weir_and_the_upstream_does_not() -> None:
     heard: list[str | None] = []
 

@@ -181,3 +181,11 @@ async def test_each_upstream_gets_the_client_that_it_needs() -> None:
         assert upstream.name in "abcd"
         await upstream.aclose()
     deadlines.close()
+
+
+async def test_a_question_goes_out_below_the_base_path_with_our_key() -> None:
+    fields = [(b"authorization", b"Bearer client"), (b"x", b"1")]
+    plain = route(Up()).asking(b"/a?b", fields, b"{}")
+    assert (plain.method, plain.target, plain.headers, plain.body) == (b"POST", b"/v1/a?b", fields, b"{}")
+    keyed = route(Up(), api_key="sk-ours").asking(b"/a?b", fields, b"{}")
+    assert keyed.headers == [(b"x", b"1"), (b"authorization", b"Bearer sk-ours")]

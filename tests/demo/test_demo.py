@@ -320,6 +320,18 @@ async def test_response(client: AsyncOpenAI) -> None:
     assert await client.responses.retrieve(response.id) == response
 
 
+async def test_the_input_of_a_response_is_counted_beforehand(client: AsyncOpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "gpt-4o",
+        "input": [{"role": "user", "content": "Tell me about weirs."}],
+        "instructions": "Be kind.",
+    }
+    counted = await client.responses.input_tokens.count(**asked)
+    usage = (await client.responses.create(**asked)).usage
+    assert usage
+    assert counted.input_tokens == usage.input_tokens == 7
+
+
 async def test_response_that_is_not_stored(client: AsyncOpenAI) -> None:
     response = await client.responses.create(model="gpt-4o", input="hi", store=False)
     with pytest.raises(openai.NotFoundError, match=response.id):
@@ -665,6 +677,8 @@ async def test_moderations(client: AsyncOpenAI) -> None:
         ),
         ("/responses", b'{"model": "x"}', "input"),
         ("/responses", b'{"model": "x", "input": []}', "input"),
+        ("/responses/input_tokens", b'{"input": "x"}', "model"),
+        ("/responses/input_tokens", b'{"model": "x"}', "input"),
         ("/completions", b'{"model": "x"}', "prompt"),
         ("/embeddings", b'{"model": "x", "input": []}', "input"),
         ("/embeddings", b'{"model": "x", "input": [[]]}', "input"),

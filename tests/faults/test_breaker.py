@@ -1,6 +1,7 @@
 """An upstream that cannot be reached is left alone, and found again as soon as it is back (A37)."""
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,21 @@ async def found_again(p: Process, within: float) -> None:
         await asyncio.sleep(0.01)
 
 
+async def metrics(p: Process) -> dict[str, float]:
+    """What it says of its breaker, over all names."""
+    text = (await p.get("/metrics", management=True)).body.decode()
+    lines = [each.split() for each in text.splitlines() if each.startswith("weir_breaker_")]
+    return {name: float(value) for name, value in lines}
+
+
+def figures(is_open: bool, refused: int) -> dict[str, float]:
+    """The same, as it should be."""
+    return {
+        'weir_breaker_open{upstream="up"}': is_open,
+        'weir_breaker_refused_requests_total{upstream="up"}': refused,
+    }
+
+
 async def test_under_load_it_is_tried_by_one_at_a_time_and_found_again(
     process: MakeProcess, tmp_path: Path
 ) -> None:
@@ -73,10 +89,12 @@ async def test_under_load_it_is_tried_by_one_at_a_time_and_found_again(
             assert len(answers) - len(refused) <= up.connections
             is_error(refused[-1], 503, "upstream_unavailable")
             assert 0 < int(refused[-1].get("retry-after-ms") or 0) <= 600
+            assert await metrics(p) == figures(True, len(refused))
         async with RawUpstream(answer(OK), port=port, tls=tls.context) as good:
             await found_again(p, 0.6 + 2)  # one interval, on a busy machine
             assert {a.status for a in await load(p, 0.3)} == {200}
             assert good.connections <= CLIENTS + 1
+            assert (await metrics(p))['weir_breaker_open{upstream="up"}'] == 0
         said = [line["event"] for line in p.logs if line["level"] == "warning"]
         assert said == [
             "upstream cannot be reached: connecting is suspended",
@@ -123,6 +141,18 @@ async def test_what_the_upstream_answers_never_counts(process: MakeProcess) -> N
         for _ in range(20):
             answered = await ask(p)
             assert (answered.status, answered.json()) == (503, {"error": "busy"})
+
+
+async def test_a_reload_that_replaces_it_keeps_what_it_has_refused(process: MakeProcess) -> None:
+    (port,) = free_ports(1)
+    async with process(f"http://127.0.0.1:{port}/v1", breaker={"failures": 1, "open": "1m"}) as p:
+        for _ in range(4):
+            await ask(p)
+        assert await metrics(p) == figures(True, 3)
+        p.write_config(upstreams=[{"name": "up", "base_url": f"http://127.0.0.1:{port}/other"}])
+        p.signal(signal.SIGHUP)
+        await p.logged(event="configuration reloaded")
+        assert await metrics(p) == figures(False, 3)
 
 
 async def test_connections_that_are_there_are_used_meanwhile(process: MakeProcess) -> None:

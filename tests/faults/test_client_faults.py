@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
@@ -754,6 +755,47 @@ async def test_leaving_in_a_refusal(stage: Stage, leave: Leave) -> None:
                 await c.send(bad)
                 leave(c)
     await stage.ends(20)
+
+
+# -- leaving while a plugin waits: B2
+
+
+PATIENT = {"plugins": ["auth", {"use": "tests.faults.patient:Patient"}]}
+HERE = {"PYTHONPATH": str(Path(__file__).parents[2])}
+SOON = {**PATIENT, "limits_http": {"body_idle": "300ms"}}
+
+
+@pytest.mark.fault("B2")
+@pytest.mark.parametrize("leave", LEAVING)
+@pytest.mark.parametrize("settings", [{}, {"on_disconnect": "drain"}], ids=["cancel", "drain"])
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_leaving_while_a_plugin_waits(leave: Leave, settings: dict[str, str], pieces: int) -> None:
+    """Nothing was asked for yet, so nothing goes upstream, and there is nothing to drain."""
+    async with Stage(config=PATIENT, upstream=settings, env=HERE) as stage:
+        await stage.begin()
+        asked = chat([("x-wait", "20")])
+        async with stage.plant(answer(OK)) as up, stage.client() as c:
+            size = len(asked) // pieces + 1
+            for at in range(0, len(asked), size):
+                await c.send(asked[at : at + size])
+                await asyncio.sleep(0.05)
+            assert len(await stage.in_flight(timeout=0)) == 1
+            left = time.monotonic()
+            leave(c)
+            assert (await stage.end())[0] == "client_gone"
+            assert time.monotonic() - left < 5
+            assert up.requests == []
+
+
+async def test_what_a_plugin_waits_for_is_no_slow_upload() -> None:
+    async with Stage(config=SOON, env=HERE) as stage:
+        await stage.begin()
+        asked = chat([("x-wait", "1")])
+        async with stage.plant(answer(OK)), stage.client() as c:
+            await c.send(asked[:-10])
+            await asyncio.sleep(0.1)
+            await c.send(asked[-10:])
+            assert (await c.response()).status == 200
 
 
 @once

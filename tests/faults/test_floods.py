@@ -178,8 +178,16 @@ async def test_ten_thousand_connections_leave_room_for_who_is_served() -> None:
                 for sock in kept:
                     sock.close()
         assert (await asks_anew(p)) == 200
+        metrics = (await p.get("/metrics", management=True)).body.decode()
+        assert turned_away(metrics) >= told + closed
         assert [line["level"] for line in p.logs if line["event"].startswith("too many")] == ["warning"]
         assert len(p.stderr.splitlines()) < 40
+
+
+def turned_away(metrics: str) -> float:
+    """How many Weir says that it had no place for."""
+    (line,) = [each for each in metrics.splitlines() if each.startswith("weir_connections_turned_away_total")]
+    return float(line.split()[1])
 
 
 async def asks_anew(p: Process) -> int:
@@ -204,4 +212,5 @@ async def test_who_finds_no_place_among_few_is_told_and_can_come_again() -> None
                 await (await stack.enter_async_context(p.client())).response(), 503, "too_many_connections"
             )
             assert (await clients[0].ask(chat())).status == 200
+            assert turned_away((await p.get("/metrics", management=True)).body.decode()) == 1
         assert await asks_anew(p) == 200

@@ -47,6 +47,34 @@ def books(up: RawUpstream, redis: Server, state: Path, workers: int, **config: A
     return Process(up.base_url, config=own | config, start_within=60)
 
 
+def arenas(pid: int) -> int:
+    """How many heaps of threads there are: glibc gives each 64 MiB of addresses, and some of that to use."""
+    maps = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    starts = [
+        int(fields[0].partition("-")[0], 16) for fields in maps if fields[1] == "rw-p" and len(fields) == 5
+    ]
+    reserved = {int(fields[0].partition("-")[2], 16) for fields in maps if fields[1] == "---p"}
+    return sum(start % (64 << 20) == 0 and start + (64 << 20) in reserved for start in starts)
+
+
+@pytest.mark.fault("F17")
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_one_thread_has_freed_another_can_use(
+    redis: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Each thread has not a heap of its own: the ledger, the counters and the watchdog share one."""
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    async with RawUpstream(answer(OK)) as up, books(up, redis, tmp_path, workers) as weir:
+        await serves(weir)
+        async with weir.client() as c:
+            for _ in range(5):
+                assert (await c.ask(chat(), timeout=20)).status == 200
+        pids = [weir.pid] if workers == 1 else family(weir)[1]
+        threads = [len(os.listdir(f"/proc/{pid}/task")) for pid in pids]
+        assert max(threads) > 4
+        assert [arenas(pid) for pid in pids if arenas(pid) > 1] == []
+
+
 async def serves(weir: Process) -> None:
     await weir.logged(30, event="listening")
 

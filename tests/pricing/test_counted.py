@@ -51,7 +51,7 @@ def test_it_stays_within_its_bound() -> None:
     known = Counted()
     for number in range(3 * counted.GENERATION):
         known.put(str(number), number)
-    assert len(known._young) + len(known._old) <= 2 * counted.GENERATION
+    assert len(known.lately) + len(known._old) <= 2 * counted.GENERATION
 
 
 def test_no_text_is_kept() -> None:

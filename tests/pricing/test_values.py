@@ -8,11 +8,15 @@ import mypy.api
 from proxy.pricing.values import Cost, Estimate
 
 
-async def test_an_estimate_that_was_counted_is_not_counted_again() -> None:
-    async def count() -> int:
-        raise AssertionError
+async def test_an_estimate_that_was_counted_has_its_count() -> None:
+    assert await Estimate(10, "tiktoken", input_tokens=7).exact() == 7
 
-    assert await Estimate(10, "tiktoken", input_tokens=7, count=count).exact() == 7
+
+async def test_a_better_count_than_that_is_the_exact_one() -> None:
+    async def count() -> int:
+        return 8
+
+    assert await Estimate(10, "tiktoken", input_tokens=7, count=count).exact() == 8
 
 
 async def test_an_estimate_that_was_only_bounded_is_counted_when_asked() -> None:

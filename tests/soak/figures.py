@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Final, NamedTuple
 
-NOISE: Final = {"memory": 12.0, "descriptors": 4.0}
-"""What a figure may rise over the second half of a soak without a leak: MiB, which malloc's fragments take,
-and open files. A slope is too steep where it would rise by more than that, so a longer soak finds a smaller
-leak: in 10 minutes 2.4 MiB a minute, at 40 requests a second 1 KB a request; in an hour 170 bytes."""
+WARM: Final = 120.0
+"""Seconds after which caches have what they will have, and malloc the room for it."""
+NOISE: Final = {"memory": 4.0, "descriptors": 4.0}
+"""What a figure may rise without a leak over the rests that count: MiB, which malloc's fragments take, and
+open files. A slope is too steep where it would rise by more than that, so a longer soak finds a smaller leak:
+in 10 minutes 0.5 MiB a minute, at 40 requests a second 220 bytes a request; in an hour 30 bytes."""
+WARMING: Final = {**NOISE, "memory": 12.0}
+"""The same for a soak that is over before it is warm."""
 FEWEST: Final = 3
-"""Rests in the second half, below which nothing can be said of a slope."""
+"""Rests that count, below which nothing can be said of a slope."""
 
 
 class Figures(NamedTuple):
@@ -46,39 +50,42 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return statistics.median(slopes) if slopes else 0.0
 
 
-def second_half(rests: Sequence[Figures]) -> Sequence[Figures]:
-    """The rests after warming up."""
+def warm(rests: Sequence[Figures]) -> Sequence[Figures]:
+    """The rests that count: those after warming up, and of a short soak the second half."""
+    if rests and rests[-1].seconds >= 2 * WARM:
+        return [each for each in rests if each.seconds >= WARM]
     return rests[len(rests) // 2 :]
 
 
 def bound(figure: str, rests: Sequence[Figures]) -> float:
     """How steep it may be over these rests, a minute."""
     minutes = (rests[-1].seconds - rests[0].seconds) / 60
-    return NOISE[figure] / minutes if minutes > 0 else float("inf")
+    noise = NOISE if rests[0].seconds >= WARM else WARMING
+    return noise[figure] / minutes if minutes > 0 else float("inf")
 
 
 def slopes(rests: Sequence[Figures]) -> dict[str, float]:
-    """Of each figure over the second half, a minute. Of the ledger it is the rows that are behind."""
-    half = second_half(rests)
+    """Of each figure over the rests that count, a minute. Of the ledger it is the rows that are behind."""
+    counted = warm(rests)
     return {
-        "memory": slope([(each.seconds, each.memory) for each in half]),
-        "descriptors": slope([(each.seconds, each.descriptors) for each in half]),
-        "in flight": slope([(each.seconds, each.in_flight) for each in half]),
-        "leases": slope([(each.seconds, each.leases) for each in half]),
-        "ledger": slope([(each.seconds, each.requests - each.rows) for each in half]),
+        "memory": slope([(each.seconds, each.memory) for each in counted]),
+        "descriptors": slope([(each.seconds, each.descriptors) for each in counted]),
+        "in flight": slope([(each.seconds, each.in_flight) for each in counted]),
+        "leases": slope([(each.seconds, each.leases) for each in counted]),
+        "ledger": slope([(each.seconds, each.requests - each.rows) for each in counted]),
     }
 
 
 def verdict(rests: Sequence[Figures], ledger: Ledger) -> list[str]:
     """What is wrong, a line each; nothing if all is well."""
     wrong = []
-    half = second_half(rests)
-    if len(half) < FEWEST:
-        wrong.append(f"too short: {len(half)} rests in the second half say nothing; {FEWEST} do")
+    counted = warm(rests)
+    if len(counted) < FEWEST:
+        wrong.append(f"too short: {len(counted)} rests in the second half say nothing; {FEWEST} do")
     else:
         found = slopes(rests)
         for figure, unit in (("memory", "MiB"), ("descriptors", "open files")):
-            if found[figure] > (most := bound(figure, half)):
+            if found[figure] > (most := bound(figure, counted)):
                 wrong.append(f"{figure}: {found[figure]:+.1f} {unit} a minute, and {most:.1f} is the bound")
     for name, left in (
         ("in flight", [each.in_flight for each in rests]),
@@ -113,9 +120,9 @@ def line(rest: Figures) -> str:
 
 def summary(rests: Sequence[Figures]) -> list[str]:
     """The slopes and their bounds, a line each."""
-    half = second_half(rests)
-    told = [f"slopes over the last {half[-1].seconds - half[0].seconds:.0f} s, a minute:"]
+    counted = warm(rests)
+    told = [f"slopes over the last {counted[-1].seconds - counted[0].seconds:.0f} s, a minute:"]
     for figure, steep in slopes(rests).items():
-        most = bound(figure, half) if figure in NOISE else 0.0
+        most = bound(figure, counted) if figure in NOISE else 0.0
         told.append(f"  {figure:<12} {steep:+8.2f}   (bound {most:.2f})")
     return told

@@ -7,7 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .figures import FEWEST, NOISE, Figures, Ledger, bound, line, second_half, slope, slopes, summary, verdict
+from .figures import (
+    FEWEST,
+    NOISE,
+    WARM,
+    WARMING,
+    Figures,
+    Ledger,
+    bound,
+    line,
+    slope,
+    slopes,
+    summary,
+    verdict,
+    warm,
+)
 
 SOUND = Ledger(requests=100, missing=0, twice=0, invented=0)
 
@@ -46,7 +60,7 @@ def test_what_rises_while_it_warms_up_is_of_no_account() -> None:
 
 @pytest.mark.parametrize("figure", ["memory", "descriptors"])
 def test_a_slope_above_its_bound_is_told_with_its_name(figure: str) -> None:
-    most = bound(figure, second_half(rests())) / 6  # a rest is a sixth of a minute
+    most = bound(figure, warm(rests())) / 6  # a rest is a sixth of a minute
     steep: dict[str, Any] = {figure: [100 + 1.2 * most * n for n in range(12)]}
     (told,) = verdict(rests(**steep), SOUND)
     assert told.startswith(f"{figure}: +")
@@ -56,8 +70,18 @@ def test_a_slope_above_its_bound_is_told_with_its_name(figure: str) -> None:
 
 def test_a_longer_soak_finds_a_smaller_leak() -> None:
     assert bound("memory", rests(60)) < bound("memory", rests(12)) / 4
-    assert bound("memory", rests(2)) == NOISE["memory"] * 6
+    assert bound("memory", rests(2)) == WARMING["memory"] * 6
     assert bound("memory", rests(1)) == float("inf")
+
+
+def test_ten_minutes_find_what_a_minute_cannot() -> None:
+    """A leak of 0.6 MiB a minute, behind a rise of 30 that ends after two."""
+    rising = [100 + 2.5 * min(n, 12) + 0.1 * n for n in range(60)]
+    assert verdict(rests(60, memory=rising), SOUND) == ["memory: +0.6 MiB a minute, and 0.5 is the bound"]
+    assert verdict(rests(60, memory=[100 + 2.5 * min(n, 12) for n in range(60)]), SOUND) == []
+    counted = warm(rests(60))
+    assert counted[0].seconds == WARM
+    assert bound("memory", counted) == NOISE["memory"] / ((590 - WARM) / 60)
 
 
 @pytest.mark.parametrize(("figure", "told"), [("in_flight", "in flight"), ("leases", "leases")])

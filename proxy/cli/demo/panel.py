@@ -51,7 +51,8 @@ def _estimate(headers: Mapping[str, str]) -> str:
     tokens = headers.get("x-weir-estimated-input-tokens")
     if tokens is None:
         return "not told"
-    how = {"tiktoken": "counted", "upper_bound": "at most"}.get(headers.get("x-weir-estimate-method", ""), "")
+    methods = {"tiktoken": "counted", "upper_bound": "at most", "upstream": "counted upstream"}
+    how = methods.get(headers.get("x-weir-estimate-method", ""), "")
     cost = _dollars(headers.get("x-weir-estimated-cost-usd"))
     return f"{safe(tokens)} in{how and f' ({how})'}, {f'at most {cost}' if cost else 'without a price'}"
 

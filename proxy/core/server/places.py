@@ -5,7 +5,12 @@ process that has none left serves nobody, and is not even seen to live.
 """
 
 import time
+from collections.abc import Iterator
 from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from proxy.api.errors import WeirError
 from proxy.core.log import log
@@ -38,8 +43,8 @@ def descriptors() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-class Places:
-    """The places for clients of one process, and what those are told who find none."""
+class Places(Collector):
+    """The places for clients of one process, what those are told who find none, and how many they were."""
 
     def __init__(self, descriptors: int | None) -> None:
         self.most = 1 << 30 if descriptors is None else max(1, (descriptors - OTHERS) // 2)
@@ -57,6 +62,11 @@ class Places:
             fields = {"places": self.most, "turned_away": self._turned_away}
             log.warning("too many connections: raise the limit of open files", extra={"fields": fields})
         return b"" if connected > self.most + LINGERING else _ANSWER
+
+    def collect(self) -> Iterator[Metric]:
+        """For the metrics: how many were turned away, told or not."""
+        name, what = "weir_connections_turned_away", "Connections for which there was no place."
+        yield CounterMetricFamily(name, what, value=self._turned_away)
 
 
 def _answer() -> bytes:

@@ -25,8 +25,9 @@ import httptools
 from proxy.api.errors import ClientError, InternalError, WeirError
 from proxy.core.config import HttpLimits
 from proxy.core.deadlines import NEVER, Deadlines
+from proxy.core.eager import begin
 from proxy.core.forward import ResponseAborted
-from proxy.core.headers import LOWERED
+from proxy.core.headers import LOWERED, Pairs
 from proxy.core.log import log, raised
 from proxy.core.seal import sealed
 from proxy.core.server.places import Places, descriptors
@@ -45,23 +46,22 @@ PIPELINE = 16
 """Requests that may wait behind one that is being answered, before no more is read. Until then a client that
 leaves is still noticed."""
 _JOIN = 64 * 1024
+_FIRST = -1
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER, no time: RST
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _REQUEST_LINE = re.compile(rb"[\r\n]*[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _DISCONNECT = {"type": "http.disconnect"}
-
-
-_ACTED_ON = frozenset((b"content-length", b"connection"))
+_NOWHERE: Callable[[tuple[bytes, bytes]], None] = deque[tuple[bytes, bytes]](maxlen=0).append
+_CONTENT_LENGTH = b"\r\ncontent-length: "
+_CONNECTION = b"\r\nconnection: "
 
 
 def _status_line(status: int) -> bytes:
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
 
 
 class HttpProtocol(asyncio.BufferedProtocol):
@@ -104,13 +104,16 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._in_head = False
         self._head_size = 0
         self._line = b""  # the beginning of a request line, while its rest has not come
+        self._piece = self.buffer[:0]  # what was read last
+        self._sought = 0  # where in it a further request's line is looked for; `_FIRST`: behind the first
+        self._kept = b""  # what came before it of a head that began in the middle of a piece
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._length: int | None = None
-        self._expects = False
+        self._headers: Pairs = []
+        self._keep = _NOWHERE
         self._refusal: WeirError | None = None
         self._refusal_id = ""
         self._incoming: Cycle | None = None  # the request whose body is coming in
+        self._next: Cycle | None = None  # the request that begins once all of what came in is parsed
 
     # -- asyncio.Protocol --------------------------------------------------------------------------
 
@@ -140,13 +143,16 @@ class HttpProtocol(asyncio.BufferedProtocol):
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self.buffer[:nbytes]
+        data = self._piece = self.buffer[:nbytes]
+        self._sought = 0
         if self.closing or self._refusal is not None:
             return  # lingering: what still comes is for nobody
         if self.cycle is None and not self._in_head:
             self.deadline = self.loop.time() + self.limits.header_time
         if self._incoming is None:
             self._head_size += nbytes
+            if not self._in_head:
+                self._sought = _FIRST
             if (not self._in_head or self._line) and not self._first_line(data):
                 self._refuse(ClientError(400, "invalid_http", "The request is not valid HTTP/1.1."))
                 return
@@ -164,8 +170,19 @@ class HttpProtocol(asyncio.BufferedProtocol):
         except httptools.HttpParserError:
             self._refuse(ClientError(400, "invalid_http", "The request is not valid HTTP/1.1."))
         else:
-            if self._in_head and self._head_size > self.limits.header_bytes + self.limits.uri:
-                self._refuse(_headers_too_large())
+            if self._in_head:
+                if self._head_size > self.limits.header_bytes + self.limits.uri:
+                    self._refuse(_headers_too_large())
+                elif not self._head_size or self._kept:
+                    self._kept = self._unsought()
+        cycle = self._next
+        if cycle is not None:
+            # Not in the next turn of the loop: that costs more than all of this method.
+            self._next = None
+            task = begin(self.loop, cycle.run(self.app, cycle.take_scope()))
+            if not task.done():
+                cycle.task = task
+                self.tasks.add(task)
 
     def _first_line(self, data: memoryview) -> bool:
         """Whether a request line is one, or is not all here yet.
@@ -180,6 +197,33 @@ class HttpProtocol(asyncio.BufferedProtocol):
             return True
         self._line = line if len(line) <= self.limits.uri else b""  # then on_url sees to it
         return line.lstrip(b"\r\n").find(b"\n") < 0
+
+    def _further_line(self) -> bool:
+        """The same of a request that began behind the end of another, in the middle of a piece. Its head is
+        here.
+
+        The parser does not say where, so the line that it has read is looked for, as it should be, behind
+        the lines of those before. Only somebody who has written it into the body before, too, can have one
+        taken that has blanks to spare or is RTSP's; and what we send upstream never depends on that.
+        """
+        text = self._unsought()
+        parser = self.parser
+        version = parser.get_http_version().encode()
+        line = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self._url, version)
+        at = text.find(line)
+        # It ends in this piece, if not with its line: what was kept of earlier ones has been looked at.
+        self._sought += max(0, at + len(line) - len(self._kept))
+        self._kept = b""
+        self._head_size = max(self._head_size, len(text))  # or more: then the headers are measured
+        return at >= 0
+
+    def _unsought(self) -> bytes:
+        """What is kept and what is in the piece behind the last request line that was found there."""
+        piece = bytes(self._piece)
+        if self._sought == _FIRST:
+            first = _REQUEST_LINE.match(piece)
+            self._sought = first.end() if first is not None else 0
+        return self._kept + piece[self._sought :]
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -240,8 +284,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._in_head = True
         self._url = b""
         self._headers = []
-        self._length = None
-        self._expects = False
+        self._keep = self._headers.append
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -249,21 +292,17 @@ class HttpProtocol(asyncio.BufferedProtocol):
             raise ClientError(414, "uri_too_long", f"The URI is longer than {self.limits.uri} bytes.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # trailers never become headers
-        name = LOWERED[name]
-        if name == b"expect":
-            self._expects = True
-        elif name == b"content-length" and value.isdigit():
-            self._length = int(value)
-        self._headers.append((name, value))
+        self._keep((LOWERED[name], value))
 
     def on_headers_complete(self) -> None:
+        if (not self._head_size or self._kept) and not self._further_line():
+            raise ClientError(400, "invalid_http", "The request is not valid HTTP/1.1.")
         if len(self._headers) > self.limits.headers or (
             self._head_size > self.limits.header_bytes and _size(self._headers) > self.limits.header_bytes
         ):
             raise _headers_too_large()
         self._in_head = False
+        self._keep = _NOWHERE  # trailers never become headers
         parser = self.parser
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -287,13 +326,13 @@ class HttpProtocol(asyncio.BufferedProtocol):
             "state": self.app_state,
             "weir.target": path + separator + query,
         }
-        cycle = Cycle(self, scope, version == "1.0", self._expects and version == "1.1")
+        cycle = Cycle(self, scope, version == "1.0")
         cycle.keep_alive = version == "1.1" and parser.should_keep_alive()
-        cycle.length = self._length
         scope["weir.client"] = cycle
         self._incoming = cycle
         if self.cycle is None:
-            self._start(cycle)
+            self.cycle = self._next = cycle
+            self.deadline = NEVER
         else:
             self.pipeline.append(cycle)  # answered in turn
             if len(self.pipeline) >= PIPELINE:
@@ -401,7 +440,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
 
     def _write_refusal(self, error: WeirError) -> None:
         body = error.body()
-        head = [_status_line(error.status)]
+        head = [_status_line(error.status), b"\r\n"]
         head += [name + b": " + value + b"\r\n" for name, value in sealed(error.headers())]
         head.append(b"x-request-id: %b\r\n" % self._refusal_id.encode())
         head.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
@@ -433,10 +472,10 @@ class Cycle:
         "_body",
         "_chunked",
         "_delivered",
-        "_expects",
         "_failure",
         "_gone",
         "_head",
+        "_headers",
         "_is_head",
         "_left",
         "_more",
@@ -445,31 +484,31 @@ class Cycle:
         "_remaining",
         "_scope",
         "_size",
+        "_told_to_go_on",
         "_trailers",
         "_waiter",
         "complete",
         "disconnected",
         "keep_alive",
-        "length",
         "sent",
         "started",
         "taken",
         "task",
     )
 
-    def __init__(self, protocol: HttpProtocol, scope: dict[str, Any], old: bool, expects: bool) -> None:
+    def __init__(self, protocol: HttpProtocol, scope: dict[str, Any], old: bool) -> None:
         self._protocol = protocol
         self.task: asyncio.Task[None] | None = None
         self._scope = scope
         self._old = old
-        self._expects = expects
+        self._headers: Pairs = scope["headers"]
+        self._told_to_go_on = old
         self._is_head = scope["method"] == "HEAD"
         self.keep_alive = True
         self.disconnected = False
         self.started = False
         self.complete = False
         self._body: list[bytes] = []
-        self.length: int | None = None
         self.taken = 0
         """Bytes of the request's body that have come."""
         self.sent = 0
@@ -493,6 +532,11 @@ class Cycle:
         self._gone = gone
         if self.disconnected:
             self._protocol.loop.call_soon(self._tell_gone)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody will be told."""
+        return self._gone is not None
 
     @property
     def arrived(self) -> bool:
@@ -600,9 +644,10 @@ class Cycle:
 
     async def receive(self) -> dict[str, Any]:
         protocol = self._protocol
-        if self._expects and not self.started and not self.disconnected:
-            self._expects = False
-            protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self._told_to_go_on and not self.started and not self.disconnected:
+            self._told_to_go_on = True
+            if self._expects():
+                protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while True:
             if self.disconnected or self.complete:
                 return _DISCONNECT
@@ -658,44 +703,41 @@ class Cycle:
                 self._write(message.get("body", b""), more)
 
     def _start(self, status: int, headers: Any, body_follows: bool, trailers: Sequence[bytes] = ()) -> None:
-        self.started = True
-        framed = False
-        close = False
-        for name, value in headers:
-            if name in _ACTED_ON:
-                if name == b"content-length":
-                    framed = True
-                    self._remaining = int(value)
-                elif value.lower() == b"close":
-                    close = True
-        fields = list(map(b": ".join, headers))
+        status_line = _STATUS_LINES.get(status) or _status_line(status)
+        fields = [status_line, *map(b": ".join, headers)]
         # Nothing that became a header may have brought a line of its own.
         text = b"".join(fields)
         if (
             text.find(b"\n") >= 0 or text.find(b"\r") >= 0 or text.find(b"\0") >= 0
         ):  # `in` takes ten times as long
-            self.started = False
             raise RuntimeError("a response header holds a CR, LF or NUL")
-        bodyless = self._is_head or status in (204, 304)
-        if bodyless:
+        self.started = True
+        head = b"\r\n".join(fields)
+        # Of two fields the value counts. A loop over all costs three times what these looks at the text do.
+        length = head.rfind(_CONTENT_LENGTH)
+        if length >= 0:
+            self._remaining = int(head[length + len(_CONTENT_LENGTH) :].partition(b"\r")[0])
+        close = head.find(_CONNECTION) >= 0 and any(
+            name == b"connection" and value.lower() == b"close" for name, value in headers
+        )
+        if self._is_head or status in (204, 304):
             self._remaining = 0
-        elif not framed:
+        elif length < 0:
             if self._old:
                 self.keep_alive = False
             else:
                 self._chunked = True
-                fields.append(b"transfer-encoding: chunked")
+                head += b"\r\ntransfer-encoding: chunked"
                 if trailers:
                     self._trailers = True
-                    fields.append(b"trailer: " + b", ".join(trailers))
+                    head += b"\r\ntrailer: " + b", ".join(trailers)
         if self._more and (status == 408 or not self._little_is_missing()):
             self.keep_alive = False  # the rest of the upload is not waited for
         if close:
             self.keep_alive = False
         elif not self.keep_alive:
-            fields.append(b"connection: close")
-        fields.append(b"\r\n")
-        head = (_STATUS_LINES.get(status) or _status_line(status)) + b"\r\n".join(fields)
+            head += b"\r\nconnection: close"
+        head += b"\r\n\r\n"
         if body_follows:
             self._head = head  # one write with the body's first piece
         else:
@@ -707,9 +749,14 @@ class Cycle:
         Clients send head and body one after the other: an upstream that answers to the head alone must not
         cost each of them its connection.
         """
-        if self._expects or self._failure is not None:
+        if (not self._told_to_go_on and self._expects()) or self._failure is not None:
             return False  # it waits to be told to go on, or what it sends cannot be read
-        return self.length is not None and self.length - self.taken <= HIGH_WATER
+        lengths = [value for name, value in self._headers if name == b"content-length" and value.isdigit()]
+        return bool(lengths) and int(lengths[-1]) - self.taken <= HIGH_WATER
+
+    def _expects(self) -> bool:
+        """Whether the client may wait to be told that its body is wanted. Asked where it is not here yet."""
+        return any(name == b"expect" for name, _ in self._headers)
 
     def _flush_head(self) -> None:
         head = self._head

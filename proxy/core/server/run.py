@@ -165,7 +165,9 @@ class Weir:
         self._reload = reload
         if reload is not None:
             loop.add_signal_handler(signal.SIGHUP, self.reload)
-        data = listener(app, bound(app.settings.limits_http, app.deadlines))
+        http = bound(app.settings.limits_http, app.deadlines)
+        app.server.metrics.register(http.places)
+        data = listener(app, http)
         servers = [(data, [self._data] if self._accept is None else [])]
         if self._admin is not None:
             servers.append((listener(management(app)), [self._admin]))

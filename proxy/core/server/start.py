@@ -14,7 +14,7 @@ from proxy.core import pricing
 from proxy.core.chain import Chain
 from proxy.core.config import Address, Settings, UpstreamSettings
 from proxy.core.log import log
-from proxy.core.server import cores
+from proxy.core.server import arenas, cores
 from proxy.core.server.changes import Changes
 from proxy.core.server.origin import Load, Origin, made, reload
 from proxy.core.server.reloads import Reloads
@@ -32,6 +32,7 @@ def run(load: Load, source: str, path: Path | None = None) -> int:
     configuration, `path` its file, to be watched. Raises `ConfigError` or `StartError`.
     """
     cores.forbid()
+    arenas.limit()
     settings = load()
     if settings.workers > 1:
         return serve_with_workers(settings, load, source, path)

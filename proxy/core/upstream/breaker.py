@@ -24,13 +24,26 @@ class Breaker:
     twice as long as before, up to `breaker.most`; if it is made all may connect again.
     """
 
-    __slots__ = ("_failures", "_now", "_open", "_probing", "_settings", "_until", "_wait", "name", "patience")
+    __slots__ = (
+        "_failures",
+        "_now",
+        "_open",
+        "_probing",
+        "_settings",
+        "_until",
+        "_wait",
+        "name",
+        "patience",
+        "refused",
+    )
 
     def __init__(self, settings: UpstreamSettings, now: Callable[[], float]) -> None:
         """`now` in seconds, of a clock that never jumps."""
         self.name = settings.name
         self.patience = WAITED * min(settings.timeouts.connect, settings.timeouts.total)
         """Seconds after which a connection that is given up counts as failed."""
+        self.refused = 0
+        """Connections that were not tried."""
         self._settings = settings.breaker
         self._now = now
         self._failures = 0
@@ -39,12 +52,18 @@ class Breaker:
         self._until = 0.0
         self._probing = False
 
+    @property
+    def suspended(self) -> bool:
+        """Whether it is open: connecting is of no use, but for a probe now and then."""
+        return self._open
+
     def trial(self) -> "Trial":
         """Somebody wants to connect. Raises `UpstreamError` 503 while that is of no use."""
         if not self._open:
             return Trial(self, self._now, probe=False)
         left = self._until - self._now()
         if self._probing or left > 0:
+            self.refused += 1
             raise errors.unavailable(left if left > 0 else self._settings.open)
         self._probing = True
         return Trial(self, self._now, probe=True)

@@ -45,6 +45,15 @@ too_large_to_change = _failure(
     502, "upstream_answer_too_large", "The upstream's answer is too large for a plugin that must change it."
 )
 
+ask_timeout = _failure(
+    504, "ask_timeout", "The upstream did not answer a plugin's question in the time that the plugin gave."
+)
+ask_too_late = _failure(503, "ask_too_late", "The request has ended, and with it a plugin's question.")
+ask_limit = _failure(503, "ask_limit", "Plugins have asked the upstream too often for this request.")
+ask_answer_too_large = _failure(
+    502, "ask_answer_too_large", "The upstream's answer to a plugin's question is too large."
+)
+
 
 def unavailable(retry_after: float) -> UpstreamError:
     """Connecting has failed again and again; `retry_after` is in seconds."""

@@ -433,7 +433,7 @@ class Pool:
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self.taken = 0
         """Places in use: connections that serve, idle or are being made."""
-        self._breaker = Breaker(settings, self.loop.time)
+        self.breaker = Breaker(settings, self.loop.time)
         parts = urlsplit(settings.base_url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -491,7 +491,7 @@ class Pool:
 
     async def _connect(self) -> Connection:
         settings = self._settings
-        trial = self._breaker.trial()
+        trial = self.breaker.trial()
 
         def factory() -> Connection:
             return Connection(self)
@@ -574,6 +574,7 @@ class Http1Upstream:
     def __init__(self, settings: UpstreamSettings, deadlines: Deadlines) -> None:
         self.name = settings.name
         self.pool = Pool(settings, deadlines)
+        self.breaker = self.pool.breaker
         self._timeouts = settings.timeouts
         self._host = urlsplit(settings.base_url).netloc.encode()
 

@@ -48,7 +48,7 @@ class Prompt:
 
         Raises `VocabularyError`.
         """
-        if not self.countable:
+        if self.size > tokens.LIMIT:
             return self.bound
         encoding = self.encoding
         known = tokens.lately(encoding)

@@ -108,6 +108,7 @@ def test_costs(screen: Screen, note: Mapping[str, object], says: str) -> None:
     ("changes", "says"),
     [
         ({"x-weir-estimate-method": "upper_bound"}, "18 in (at most), at most $0.0098325"),
+        ({"x-weir-estimate-method": "upstream"}, "18 in (counted upstream), at most $0.0098325"),
         ({"x-weir-estimate-method": ""}, "18 in, at most $0.0098325"),
         ({"x-weir-estimated-cost-usd": ""}, "18 in (counted), without a price"),
     ],

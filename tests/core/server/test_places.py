@@ -30,6 +30,8 @@ def test_who_finds_no_place_is_told_until_there_are_too_many_to_tell(
     assert int(lines[b"content-length"]) == len(body)
     assert orjson.loads(body)["error"]["code"] == "too_many_connections"
     assert len(caplog.records) == 1, "a flood of connections is no flood of lines"
+    ((sample,),) = [family.samples for family in places.collect()]
+    assert (sample.name, sample.value) == ("weir_connections_turned_away_total", 10_001)
 
 
 @pytest.mark.parametrize("hard", [300, 500])

@@ -1,8 +1,10 @@
 """Raw sockets against a toy ASGI app behind the real protocol class, and bytes compared to the last."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,7 @@ from proxy.core.deadlines import Deadlines
 from proxy.core.forward import ResponseAborted
 from proxy.core.server import protocol
 from proxy.core.server.protocol import HIGH_WATER, bound
-from proxy.core.server.run import Listener, listen, listener
+from proxy.core.server.run import Listener, listen, listener, protocol_of
 from tests.faults.client import NoAnswer, RawClient, get, post, request
 from tests.faults.framing import RawResponse
 from tests.faults.wire import until, within
@@ -419,6 +421,40 @@ async def test_an_app_that_answers_nothing_is_a_closed_connection() -> None:
 # -- connections ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"x", b"content-length: 2"), (b"x-content-length", b"3"), (b"x", b"connection: close")],
+        [(b"content-lengths", b"4"), (b"connections", b"close")],
+    ],
+)
+async def test_only_a_field_of_that_name_frames_an_answer(fields: list[tuple[bytes, bytes]]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, 200, fields)
+        await body(send, b"hello", more=False)
+
+    async with serving(app) as served, served.client() as client:
+        for _ in range(2):  # the connection goes on
+            await client.send(get("/"))
+            answer = await client.response()
+            assert (answer.get("transfer-encoding"), answer.body) == (b"chunked", b"hello")
+            assert answer.get("connection") is None
+
+
+async def test_an_app_may_end_the_connection_whatever_else_it_says() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(
+            send, 200, [(b"content-length", b"2"), (b"connection", b"Close"), (b"connection", b"x-a")]
+        )
+        await body(send, b"ok", more=False)
+
+    async with serving(app) as served, served.client() as client:
+        await client.send(get("/"))
+        assert (await client.response()).body == b"ok"
+        with pytest.raises(NoAnswer):
+            await client.ask(get("/"))
+
+
 async def test_a_connection_serves_many_requests() -> None:
     async with serving(echo) as served, served.client() as client:
         for n in range(5):
@@ -607,29 +643,29 @@ async def refused(data: bytes, limits: HttpLimits | None = None, slowly: int = 0
     return answer
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"nonsense\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: a\r\nx y: 1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost : a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: a\r\n folded: 1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nx: a\0b\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: gzip\r\n\r\n",
-        b"GET / HTTP/2.7\r\nhost: a\r\n\r\n",
-        b"GET /a b HTTP/1.1\r\nhost: a\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET / RTSP/1.0\r\nhost: a\r\n\r\n",
-        b"GET / ICE/1.0\r\nhost: a\r\n\r\n",
-        b"GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
-        b"GET / HTTP/1.1\nhost: a\n\n",
-    ],
-)
+NO_HTTP = [
+    b"nonsense\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: a\r\nx y: 1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost : a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: a\r\n folded: 1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nx: a\0b\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: gzip\r\n\r\n",
+    b"GET / HTTP/2.7\r\nhost: a\r\n\r\n",
+    b"GET /a b HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET / RTSP/1.0\r\nhost: a\r\n\r\n",
+    b"GET / ICE/1.0\r\nhost: a\r\n\r\n",
+    b"GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"GET / HTTP/1.1\nhost: a\n\n",
+]
+
+
+@pytest.mark.parametrize("data", NO_HTTP)
 @pytest.mark.parametrize("slowly", [0, 1])
 async def test_what_is_no_http_is_refused(data: bytes, slowly: int) -> None:
     answer = await refused(data, slowly=slowly)
@@ -668,6 +704,110 @@ async def test_too_long_a_target(slowly: int) -> None:
 
 async def test_a_target_without_an_end() -> None:
     is_error(await refused(b"GET /" + b"u" * 5000, SMALL), 414, "uri_too_long")
+
+
+BEFORE = [
+    b"",
+    b"\r\n",
+    get("/"),
+    get("/") * 2,
+    post("/", b"GET /else HTTP/1.1\r\n"),
+    post("/", b"3\r\nabc\r\n0\r\nx: y\r\n\r\n", [("transfer-encoding", "chunked")]),
+]
+"""What may come in front of a request, on one connection."""
+REFUSED = [
+    *NO_HTTP,
+    b"POST / RTSP/1.0\r\nhost: a\r\n\r\n",
+    b"SOURCE / ICE/1.0\r\nhost: a\r\n\r\n",
+    b"GET /  HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"GET /\r\nhost: a\r\n\r\n",
+    get("/", fields(10)),
+    get("/", fields(3, 900)),
+    get("/" + "u" * 600),
+    b"GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
+]
+
+
+class Unwired(asyncio.Transport):
+    """The other side of a connection without sockets: thousands of them take a second."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("192.0.2.1", 5000), "sockname": ("192.0.2.2", 3006)})
+        self.written = b""
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Nothing is written any more."""
+
+    def pause_reading(self) -> None:
+        """What comes is to be kept all the same."""
+
+    def resume_reading(self) -> None:
+        """See `pause_reading`."""
+
+
+async def played(protocol: Callable[[], Any], pieces: Iterable[bytes]) -> list[int]:
+    """The statuses of what a connection answers that reads these pieces, cut just so."""
+    connection, wire = protocol(), Unwired()
+    connection.connection_made(wire)
+    for piece in pieces:
+        connection.get_buffer(-1)[: len(piece)] = piece
+        connection.buffer_updated(len(piece))
+        await asyncio.sleep(0)
+    while connection.tasks:
+        await asyncio.sleep(0)
+    connection.connection_lost(None)
+    return [int(answer[:3]) for answer in wire.written.split(b"HTTP/1.1 ")[1:]]
+
+
+@asynccontextmanager
+async def wired() -> AsyncIterator[Callable[[], Any]]:
+    """Makes connections with SMALL limits to an app that answers 200 to what it has read."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await read_body(receive))[1]
+        await start(send, 200, [(b"content-length", b"0")])
+        await body(send, b"", more=False)
+
+    deadlines = Deadlines()
+    server = listener(app, bound(SMALL, deadlines))
+    server.config.load()
+    yield protocol_of(server)
+    deadlines.close()
+
+
+@pytest.mark.parametrize("before", BEFORE)
+async def test_what_is_refused_is_refused_wherever_it_begins_and_however_it_is_cut(before: bytes) -> None:
+    """In one piece with what is before, in two, cut at each place of its beginning, and byte by byte."""
+    good = [200] * before.count(b"host: ")
+    async with wired() as protocol:
+        for data in REFUSED:
+            whole = before + data
+            first, last = max(1, len(before) - 3), min(len(before) + 60, len(whole))
+            ways = [[whole[:cut], whole[cut:]] for cut in range(first, last)]
+            for pieces in ([whole], *ways, [whole[at : at + 1] for at in range(len(whole))]):
+                statuses = await played(protocol, pieces)
+                assert statuses[:-1] == good, pieces
+                assert statuses[-1] in (400, 414, 431, 505), pieces
+
+
+async def test_what_is_good_passes_wherever_it_begins_and_however_it_is_cut() -> None:
+    chance = random.Random(5)
+    requests = [get("/a?b=c"), *BEFORE[2:], post("/" + "u" * 400, b"GET / HTTP/1.1\r\n"), b"\r\n" + get("/b")]
+    async with wired() as protocol:
+        for _ in range(2000):
+            whole = b"".join(chance.choices(requests, k=chance.randrange(2, 6)))
+            cuts = sorted(chance.sample(range(1, len(whole)), chance.randrange(5)))
+            pieces = [whole[at:end] for at, end in pairwise([0, *cuts, len(whole)])]
+            assert await played(protocol, pieces) == [200] * whole.count(b"\r\nhost: "), pieces
 
 
 async def test_what_is_just_within_the_limits_passes() -> None:
@@ -865,6 +1005,24 @@ async def test_who_watches_late_hears_it_all_the_same_but_not_within_the_call() 
             await client.send(get("/"))
             await asyncio.wait_for(here.wait(), 5)
         assert await asyncio.wait_for(told.get(), 5) == "client_closed"
+
+
+async def test_it_is_known_whether_somebody_watches() -> None:
+    found: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        client = scope["weir.client"]
+        found.append(client.watched)
+        client.watch(found.append)
+        found.append(client.watched)
+        client.unwatch()
+        found.append(client.watched)
+        await start(send)
+        await body(send, b"", more=False)
+
+    async with serving(app) as served, served.client() as client:
+        await client.ask(get("/"))
+    assert found == [False, True, False]
 
 
 # -- Expect --------------------------------------------------------------------------------------------

@@ -64,12 +64,14 @@ def test_each_probe_that_fails_doubles_the_time_up_to_the_most() -> None:
     fail(one, 3)
     waits = []
     for _ in range(6):
+        assert one.suspended
         waits.append(refused(one))
         clock.now += waits[-1]
         one.trial().failed()
     assert waits == [1, 2, 4, 8, 10, 10]
     clock.now += 10
     one.trial().reached()
+    assert (one.suspended, one.refused) == (False, 6)
     fail(one, 3)
     assert refused(one) == 1
 

@@ -566,6 +566,37 @@ async def test_where_the_upstream_is_known_its_names_and_prices_count() -> None:
     assert played.ex[ESTIMATE].max_cost == Decimal("0.000028")
 
 
+class Recording:
+    """The packed price table, which tells what it was asked for."""
+
+    rejects_unknown = False
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+
+    def model(self, name: str, *, upstream: str | None = None) -> Model | None:
+        self.asked.append((name, upstream))
+        return default().model(name, upstream=upstream)
+
+
+async def test_a_model_that_is_known_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugins.precost.plugin.MODELS", 3)
+    prices = Recording()
+    plugin = PreCost()
+    await plugin.start(Server(metrics=CollectorRegistry(), prices=prices))  # type: ignore[arg-type] # a part
+    for name in ("gpt-4o", "gpt-4", "no-such", "gpt-4o", "no-such", ["gpt-4o"]):
+        plugin._known(name, None)
+    assert prices.asked == [("gpt-4o", None), ("gpt-4", None), ("no-such", None), ("no-such", None)]
+    for upstream in ("azure", None, "azure"):
+        known = plugin._known("gpt-4o", upstream)
+        assert known is not None
+        assert known.id == "gpt-4o"
+    assert prices.asked[4:] == [("gpt-4o", "azure")]
+    plugin._known("gpt-4-turbo", None)  # one too many
+    assert len(plugin._models) == 1
+    await plugin.stop()
+
+
 # -- what is asked for otherwise -----------------------------------------------------------------------
 
 
