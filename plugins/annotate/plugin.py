@@ -52,8 +52,6 @@ class _Call:
     """What is known of one exchange whose answer may have a usage."""
 
     # What most exchanges leave as it is stands here: to set it all in each costs twice as much as the rest.
-    room = BATCH
-    """Events that `batch` has room for; none, where each is charged as it comes."""
     burning: Burning | None = None
     running: Running | None = None
     shown = False
@@ -79,6 +77,8 @@ class _Call:
         self.endpoint = endpoint
         self.batch: list[bytes] = []
         """The events that no usage has told of yet, or the last of them: see `Streamed`."""
+        self.room = BATCH
+        """Events that `batch` has room for; none, where each is charged as it comes."""
 
     def know_model(self, ex: Exchange) -> None:
         """An upload names its model in a form: what the estimate has read of it."""

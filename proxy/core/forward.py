@@ -533,7 +533,8 @@ class Trip:
     # -- the client leaving ------------------------------------------------------------------------
 
     def _start_watching(self) -> None:
-        self._unwatch = watch(self._scope, self._receive, self._gone)
+        if self._unwatch is None or self._setup.drain:
+            self._unwatch = watch(self._scope, self._receive, self._gone)
 
     def _stop_watching(self) -> None:
         if self._unwatch is not None:
