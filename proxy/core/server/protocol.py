@@ -31,6 +31,7 @@ from proxy.core.headers import LOWERED, Pairs
 from proxy.core.log import log, raised
 from proxy.core.seal import sealed
 from proxy.core.server.places import Places, descriptors
+from proxy.core.shape import DIGITS, MOST, Shape, plain
 
 KEEP_ALIVE = 75.0
 """Seconds that a connection may be idle between two requests."""
@@ -46,6 +47,9 @@ PIPELINE = 16
 """Requests that may wait behind one that is being answered, before no more is read. Until then a client that
 leaves is still noticed."""
 _JOIN = 64 * 1024
+_LEARN = 2
+"""Heads of one connection that are kept to be known again, each in place of the one before. The first is not:
+many a connection brings no other. A client whose heads always differ has shown that by then."""
 _FIRST = -1
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER, no time: RST
 
@@ -114,6 +118,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._refusal_id = ""
         self._incoming: Cycle | None = None  # the request whose body is coming in
         self._next: Cycle | None = None  # the request that begins once all of what came in is parsed
+        self._shape: Shape | None = None  # the head that comes again
+        self._parsed = 0  # requests that were begun by the parser, up to the last that is learnt from
 
     # -- asyncio.Protocol --------------------------------------------------------------------------
 
@@ -143,12 +149,20 @@ class HttpProtocol(asyncio.BufferedProtocol):
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self._piece = self.buffer[:nbytes]
-        self._sought = 0
         if self.closing or self._refusal is not None:
             return  # lingering: what still comes is for nobody
+        data = self._piece = self.buffer[:nbytes]
+        self._sought = 0
         if self.cycle is None and not self._in_head:
+            begins = not self._head_size  # nothing has come since the last request: the parser waits for one
+            if begins and self._shape is not None and nbytes <= MOST:
+                read = self._shape.read(bytes(data))
+                if read is not None:
+                    self._again(self._shape, *read)
+                    return
             self.deadline = self.loop.time() + self.limits.header_time
+        else:
+            begins = False
         if self._incoming is None:
             self._head_size += nbytes
             if not self._in_head:
@@ -175,14 +189,42 @@ class HttpProtocol(asyncio.BufferedProtocol):
                     self._refuse(_headers_too_large())
                 elif not self._head_size or self._kept:
                     self._kept = self._unsought()
-        cycle = self._next
-        if cycle is not None:
-            # Not in the next turn of the loop: that costs more than all of this method.
+        begun = self._next
+        if begun is not None:
             self._next = None
-            task = begin(self.loop, cycle.run(self.app, cycle.take_scope()))
-            if not task.done():
-                cycle.task = task
-                self.tasks.add(task)
+            if begins and self._parsed <= _LEARN:
+                self._learn(begun)
+            self._begin(begun)
+
+    def _begin(self, cycle: "Cycle") -> None:
+        # Not in the next turn of the loop: that costs more than all of `buffer_updated`.
+        task = begin(self.loop, cycle.run(self.app, cycle.take_scope()))
+        if not task.done():
+            cycle.task = task
+            self.tasks.add(task)
+
+    def _learn(self, cycle: "Cycle") -> None:
+        """Know the head of this request when it comes again, if it came alone, whole and in one piece."""
+        piece, scope = self._piece, cycle.scope
+        if len(piece) > MOST or not cycle.keep_alive:
+            return
+        self._parsed += 1
+        if self._parsed > 1 and _size(scope["headers"]) + DIGITS <= self.limits.header_bytes:
+            lines = plain(bytes(piece), scope["headers"], cycle.taken)
+            if lines is not None:
+                told = {**scope, "weir.client": None}  # that is of one request alone
+                self._shape = Shape(lines, scope["headers"], told)
+
+    def _again(self, shape: Shape, headers: Pairs, body: bytes) -> None:
+        """Begin a request whose head came before, and which is all here: as the callbacks below would."""
+        scope: dict[str, Any] = shape.told.copy()
+        scope["headers"] = headers
+        cycle = self.cycle = scope["weir.client"] = Cycle(self, scope, False)
+        if body:
+            cycle.feed(body)
+        cycle.feed_end()
+        self.deadline = NEVER
+        self._begin(cycle)
 
     def _first_line(self, data: memoryview) -> bool:
         """Whether a request line is one, or is not all here yet.
@@ -482,7 +524,6 @@ class Cycle:
         "_old",
         "_protocol",
         "_remaining",
-        "_scope",
         "_size",
         "_told_to_go_on",
         "_trailers",
@@ -490,6 +531,7 @@ class Cycle:
         "complete",
         "disconnected",
         "keep_alive",
+        "scope",
         "sent",
         "started",
         "taken",
@@ -499,7 +541,7 @@ class Cycle:
     def __init__(self, protocol: HttpProtocol, scope: dict[str, Any], old: bool) -> None:
         self._protocol = protocol
         self.task: asyncio.Task[None] | None = None
-        self._scope = scope
+        self.scope = scope
         self._old = old
         self._headers: Pairs = scope["headers"]
         self._told_to_go_on = old
@@ -612,7 +654,7 @@ class Cycle:
 
     def take_scope(self) -> dict[str, Any]:
         """The scope, for the one run there is; it knows this cycle, so it is not kept."""
-        scope, self._scope = self._scope, {}
+        scope, self.scope = self.scope, {}
         return scope
 
     async def run(self, app: App, scope: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from proxy.api.errors import UpstreamError, WeirError
 from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import NEVER, Deadlines
 from proxy.core.headers import LOWERED, Pairs
+from proxy.core.shape import MOST, Shapes
 from proxy.core.upstream import Answer, Clock, Outgoing, Upload, errors, tls
 from proxy.core.upstream.breaker import Breaker
 
@@ -33,6 +34,7 @@ MAX_HEAD = 128 * 1024
 MAX_INTERIM = 32
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _FRAMING_WORDS = ("Content-Length", "Transfer-Encoding")  # what llhttp says of a head that has bad framing
+_WITHOUT_BODY = (204, 304)
 _JOIN = 64 * 1024
 """A body up to this size goes out in one write with its head."""
 
@@ -280,6 +282,9 @@ class Connection(asyncio.BufferedProtocol):
             self.shut()
             self._pool.drop(self)
             return
+        first = self.untouched and nbytes <= MOST and not self._without_body
+        if first and self._read_known(nbytes):
+            return
         self.untouched = False
         if not self._headers_seen:
             self._head_bytes += nbytes
@@ -296,6 +301,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             if self._head_bytes > MAX_HEAD and not self._headers_seen:
                 self._broken(errors.headers_too_large())
+            elif first and self._eof and self._reusable and self.status not in _WITHOUT_BODY:
+                piece = bytes(self._pool.buffer[:nbytes])
+                self._pool.shapes.learn(piece, self.headers, self._size, self.status)
         if self._parts or self._eof:
             reader = self._reader
             if reader is not None and not reader.done():
@@ -303,6 +311,21 @@ class Connection(asyncio.BufferedProtocol):
             elif self._size > HIGH_WATER and not self._paused and not self._eof:
                 self._paused = True
                 self.transport.pause_reading()
+
+    def _read_known(self, nbytes: int) -> bool:
+        """Take an answer that is all here and whose head is known, past the parser. Whether it is one."""
+        read = self._pool.shapes.read(bytes(self._pool.buffer[:nbytes]))
+        if read is None:
+            return False
+        self.untouched = False
+        self._headers_seen = True
+        self.status, self.headers, body = read
+        if body:
+            self._parts.append(body)
+            self._size = len(body)
+        self._finish()
+        self._wake_head()
+        return True
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -312,6 +335,11 @@ class Connection(asyncio.BufferedProtocol):
         self._wake_writer()
 
     # -- httptools ---------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._eof:
+            # What follows an answer that was whole, if only the half of a head, is no part of the next one.
+            self._reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # What a value must not hold (CR, LF, NUL, a folded line) llhttp refuses; a test says so.
@@ -357,16 +385,14 @@ class Connection(asyncio.BufferedProtocol):
             # RFC 9112, 6.3: the transfer coding counts, and the sender is not to be trusted further.
             self.headers = [pair for pair in self.headers if pair[0] != b"content-length"]
             self._reusable = False
-        if self._without_body or status in (204, 304):
+        if self._without_body or status in _WITHOUT_BODY:
             # The parser cannot be told of HEAD: it would wait for a body.
             self._reusable = self._reusable and self._parser.should_keep_alive()
             self._parser = _parser(self)
             self._finish()
         else:
             self._until_close = not self._chunked and self._length is None
-        head = self._head
-        if head is not None and not head.done():
-            head.set_result(None)
+        self._wake_head()
 
     def on_body(self, body: bytes) -> None:
         if self._eof:
@@ -405,6 +431,10 @@ class Connection(asyncio.BufferedProtocol):
         self._wake_writer()
         self._wake_reader()
 
+    def _wake_head(self) -> None:
+        if self._head is not None and not self._head.done():
+            self._head.set_result(None)
+
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
@@ -429,6 +459,7 @@ class Pool:
         self._settings = settings
         self._deadlines = deadlines
         self.buffer = memoryview(bytearray(BUFFER))
+        self.shapes = Shapes()
         self._idle: deque[Connection] = deque()
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self.taken = 0

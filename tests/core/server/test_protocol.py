@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from proxy.api.errors import ClientError
 from proxy.core.config import Address, HttpLimits
@@ -18,6 +20,7 @@ from proxy.core.forward import ResponseAborted
 from proxy.core.server import protocol
 from proxy.core.server.protocol import HIGH_WATER, bound
 from proxy.core.server.run import Listener, listen, listener, protocol_of
+from proxy.core.shape import DIGITS, MOST
 from tests.faults.client import NoAnswer, RawClient, get, post, request
 from tests.faults.framing import RawResponse
 from tests.faults.wire import until, within
@@ -1267,3 +1270,225 @@ async def test_an_empty_line_behind_a_request_may_be_cut_in_two() -> None:
         first = await client.ask(post("/first", b"{}") + b"\r")
         second = await client.ask(b"\n" + get("/second"))
         assert (first.status, second.status) == (200, 200)
+
+
+# -- heads that come again -----------------------------------------------------------------------------
+
+
+class Overheard:
+    """A transport that keeps what was written, and how the connection stands."""
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.closed = False
+        self.reading = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("127.0.0.1", 1) if name in ("sockname", "peername") else None
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = write_eof = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+async def talk(pieces: list[bytes], limits: HttpLimits, *, learns: bool) -> tuple[list[Any], int]:
+    """What shows after each of the pieces, and how many requests were read past the parser."""
+    shown: list[Any] = []
+    past = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        known = {name: said for name, said in scope.items() if name != "weir.client"}
+        known["headers"] = list(known["headers"])
+        scope["headers"].append((b"planted", b"1"))
+        scope["weir.planted"] = True
+        shown.append((known, list(scope), scope["weir.client"].keep_alive, server.deadline))
+        try:
+            if scope["path"] != "/early":
+                shown.append(await read_body(receive))
+        except ClientError as error:
+            shown.append(error.code)
+        await start(send, 200, [(b"content-length", b"2")])
+        await body(send, b"ok", more=False)
+
+    class Server(bound(limits, Deadlines())):  # type: ignore[misc] # a class made at run time
+        def _learn(self, cycle: Any) -> None:
+            if learns:
+                super()._learn(cycle)
+
+        def _again(self, *known: Any) -> None:
+            nonlocal past
+            past += 1
+            super()._again(*known)
+
+    state = SimpleNamespace(connections=set(), tasks=set())
+    server = Server(SimpleNamespace(loaded=True, loaded_app=app), state, {"a": 1})
+    wire = Overheard()
+    server.connection_made(wire)
+    for piece in pieces:
+        server.get_buffer(-1)[: len(piece)] = piece
+        server.buffer_updated(len(piece))
+        for _ in range(30):
+            await asyncio.sleep(0)
+        waits = server.deadline < float("inf"), server.cycle is None, server.closing, server._in_head
+        refusal = server._refusal and server._refusal.code
+        out = wire.out.partition(b"\r\ndate: ")[0]  # from there on no two refusals are alike
+        shown.append((out, wire.closed, wire.reading, waits, refusal, len(state.tasks)))
+    server.deadlines.discard(server)
+    server.deadlines.close()
+    return shown, past
+
+
+def both(pieces: list[bytes], limits: HttpLimits | None = None) -> int:
+    """Compare a server that learns heads with one that does not; how many requests were read past the
+    parser."""
+    limits = limits or HttpLimits()
+    told, past = asyncio.run(talk(pieces, limits, learns=True))
+    plain, never = asyncio.run(talk(pieces, limits, learns=False))
+    assert told == plain
+    assert not never
+    return past
+
+
+ASKED = [b"POST /v1/a?b=c HTTP/1.1", b"Host: h", b"x-a: 1", b"Content-Length: 3", b"Connection: keep-alive"]
+
+
+def asked(lines: list[bytes] = ASKED, content: bytes = b"abc") -> bytes:
+    return b"\r\n".join([*lines, b"", content])
+
+
+def test_a_head_that_comes_again_is_not_parsed_again() -> None:
+    assert both([asked()] * 6) == 4  # not the first, and the second is learnt from
+    longer = asked([*ASKED[:3], b"Content-Length: 10", ASKED[4]], b"0123456789")
+    empty = asked([*ASKED[:3], b"Content-Length: 0", ASKED[4]], b"")
+    assert both([asked(), asked(), longer, empty, asked()]) == 3
+    assert both([empty, empty, empty]) == 1
+
+
+def test_a_head_that_differs_in_more_than_its_length_is_parsed() -> None:
+    others = [
+        asked([b"POST /v1/b HTTP/1.1", *ASKED[1:]]),
+        asked([*ASKED[:2], b"x-a: 2", *ASKED[3:]]),
+        asked([*ASKED[:2], b"X-a: 1", *ASKED[3:]]),
+        asked([*ASKED, b"x-b: 1"]),
+        asked(ASKED[:4]),
+        asked([*ASKED[:4], b"Connection: close"]),
+        asked(content=b"abcd"),
+        asked(content=b"ab"),
+        asked([*ASKED[:3], b"Content-Length: 03", ASKED[4]]),
+        asked([*ASKED[:3], b"Content-Length: +3", ASKED[4]]),
+        asked([*ASKED[:3], b"Content-Length: 3, 3", ASKED[4]]),
+        asked() + asked(),
+        b"\r\n" + asked(),
+    ]
+    for other in others:
+        assert both([asked(), asked(), other]) == 0
+    for at in range(1, len(asked())):
+        assert both([asked(), asked(), asked()[:at], asked()[at:], asked()]) == 1
+
+
+def test_a_body_that_looks_like_a_known_request_is_a_body() -> None:
+    early = asked([b"POST /early HTTP/1.1", b"Host: h", b"Content-Length: %d" % len(asked())], b"")
+    assert both([asked(), asked(), early, asked(), asked()]) == 1
+    late = asked([ASKED[0], b"Host: h", b"Content-Length: %d" % len(asked())], b"")
+    assert both([asked(), asked(), late, asked(), asked()]) == 1
+    assert both([asked(), asked(), b"\r\n", asked(), asked()]) == 1
+
+
+def test_a_client_whose_heads_differ_is_soon_learnt_from_no_more() -> None:
+    heads = [asked([ASKED[0], ASKED[1], b"x-a: %d" % number, *ASKED[3:]]) for number in range(6)]
+    assert both([*heads, heads[5]]) == 0
+    assert both([*heads[:3], heads[2], *heads[3:], heads[2], heads[5]]) == 2
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"GET / HTTP/1.1", b"Host: h"],
+        [b"POST / HTTP/1.0", b"Host: h", b"Connection: keep-alive", b"Content-Length: 3"],
+        [b"POST / HTTP/1.1", b"Host: h", b"Connection: close", b"Content-Length: 3"],
+        [b"POST / HTTP/1.1", b"Host: h", b"Upgrade: h2c", b"Content-Length: 3"],
+        [b"POST / HTTP/1.1", b"Host: h", b"Content-Length: 3", b"x-long: " + b"x" * 4096],
+        [b"POST / HTTP/1.1", b"Host:h", b"Content-Length: 3"],
+    ],
+)
+def test_only_plain_heads_are_learnt(lines: list[bytes]) -> None:
+    content = b"" if lines[0].startswith(b"GET") else b"abc"
+    assert both([asked(lines, content)] * 4) == 0
+
+
+def test_large_requests_and_those_near_a_limit_are_parsed() -> None:
+    size = MOST - len(asked(content=b"")) - 4
+    for more, past in ((0, 1), (1, 0)):
+        lines = [*ASKED[:3], b"Content-Length: %d" % (size + more), ASKED[4]]
+        assert both([asked(), asked(), asked(lines, b"x" * (size + more))]) == past
+        assert both([asked(lines, b"x" * (size + more))] * 3) == past
+    total = sum(len(line) + 2 for line in ASKED[1:])
+    for room, past in ((DIGITS, 2), (DIGITS - 1, 0)):
+        limits = HttpLimits.model_construct(**{**HttpLimits().model_dump(), "header_bytes": total + room})
+        assert both([asked()] * 4, limits) == past
+
+
+REQUEST_LINES = st.sampled_from(
+    [
+        b"POST /v1/a?b=c HTTP/1.1",
+        b"GET / HTTP/1.1",
+        b"POST http://h/ HTTP/1.1",
+        b"POST  / HTTP/1.1",
+        b"POST / RTSP/1.0",
+    ]
+)
+FIELDS = st.sampled_from(
+    b"x-a: 1;x-a: 2;x-a:1;x-a : 1; x-a: 1;x-a: 1 ;Host: g;Connection: close;Connection: keep-alive;"
+    b"Expect: x;Expect: 100-continue;Connection: upgrade;Upgrade: h2c;Transfer-Encoding: chunked;x-\xe9: 1;"
+    b"Content-Length: 3;content-length: 4;Content-Length: 03;Content-Length: 3 ;Content-Length:  3;x-a:;"
+    b"x-a: \xe9;x-a: a\tb;x-a: \x00;proxy-connection: close;x-a: b\n;x-a: b\rc;x-a: b\r\n c".split(b";")
+)
+CONTENTS = st.sampled_from(
+    [b"abc"] * 6 + [b"", b"ab", b"abcd", b"abc\r", b"abc\r\n", b"abc\r\n\r\n", asked()]
+)
+
+
+@st.composite
+def conversations(draw: Any) -> list[bytes]:
+    """Requests most of which are one, in pieces most of which are requests."""
+    usual = ASKED.copy()
+    if draw(st.booleans()):
+        usual.insert(draw(st.integers(1, 4)), draw(FIELDS))
+    pieces = []
+    for _ in range(draw(st.integers(3, 7))):
+        lines = usual.copy()
+        if draw(st.integers(0, 2)) == 0:
+            at = draw(st.integers(0, len(lines) - 1))
+            lines[at : at + draw(st.integers(0, 1))] = [draw(FIELDS if at else REQUEST_LINES)]
+        sent = asked(lines, draw(CONTENTS))
+        cut = draw(st.sampled_from([0, 0, 0, 1]))
+        at = draw(st.integers(0, len(sent))) if cut else 0
+        pieces += [piece for piece in (sent[:at], sent[at:]) if piece]
+        if len(pieces) > 1 and draw(st.integers(0, 9)) == 0:
+            pieces[-2:] = [pieces[-2] + pieces[-1]]
+    return pieces
+
+
+@settings(max_examples=300, deadline=None)
+@given(conversations())
+@example([asked(), asked(), asked(content=b"abc\r"), asked(), b"\n" + asked(), asked()])
+@example([asked(), asked(), asked([*ASKED[:4], b"Connection: upgrade", b"Upgrade: h2c"]), asked()])
+@example([asked(), asked(), asked() + asked()[:20], asked()[20:], asked()])
+def test_nothing_shows_whether_a_head_was_known(pieces: list[bytes]) -> None:
+    both(pieces)

@@ -4,16 +4,20 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from itertools import cycle
 from typing import Any
 
 import httptools
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from proxy.api import ClientGone, UpstreamError
 from proxy.core.config import UpstreamSettings
 from proxy.core.deadlines import Deadlines
+from proxy.core.shape import Shapes
 from proxy.core.upstream import Late, Outgoing
-from proxy.core.upstream.http1 import Http1Upstream
+from proxy.core.upstream.http1 import Connection, Http1Upstream
 from tests.faults.upstream import Conn, RawUpstream, chunk, json_answer, last_chunk, ok_json, sse_head
 
 
@@ -262,3 +266,194 @@ def test_llhttp_refuses_what_must_never_become_a_header(line: bytes) -> None:
     parser = httptools.HttpResponseParser(object())
     with pytest.raises(httptools.HttpParserError):
         parser.feed_data(b"HTTP/1.1 200 OK\r\n" + line + b"\r\ncontent-length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("rest", [b"H", b"HTTP/1.1 200 OK\r\nx-planted: ", ok_json(b"{}"), b"\r\nx"])
+async def test_what_follows_a_whole_answer_is_no_part_of_the_next(rest: bytes) -> None:
+    async def more(conn: Conn) -> None:
+        await conn.request()
+        await conn.send(ok_json(b"{}") + rest)
+        with contextlib.suppress(ConnectionError, EOFError):
+            await conn.request()
+
+    async with RawUpstream(more) as up, client(up) as upstream:
+        for _ in range(3):
+            answer = await upstream.open(outgoing(), Clock())
+            assert [name for name, _ in answer.headers] == [b"content-type", b"content-length"]
+            assert await whole(answer) == b"{}"
+        assert up.connections == 3
+
+
+# -- heads that come again -------------------------------------------------------------------------
+
+
+class Unlearned(Shapes):
+    """Knows no head."""
+
+    def learn(self, *parsed: Any) -> None:
+        pass
+
+
+class Counted(Shapes):
+    known = 0
+
+    def read(self, piece: bytes) -> Any:
+        read = super().read(piece)
+        self.known += read is not None
+        return read
+
+
+class Half:
+    """Pool and transport of a connection that is fed by hand."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.buffer = memoryview(bytearray(64 * 1024))
+        self.shapes = shapes
+        self.kept: bool | None = None
+        self.aborted = False
+
+    def give_back(self, connection: Connection, keep: bool) -> None:
+        self.kept = keep
+
+    def drop(self, connection: Connection) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    close = pause_reading = resume_reading = abort
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+
+async def read_all(answers: list[list[bytes]], shapes: Shapes, methods: list[bytes]) -> list[Any]:
+    """What shows of answers that come in such pieces, each to a request; on a new connection where the one
+    before was not kept."""
+    shown: list[Any] = []
+    connection: Any = None
+    for method, pieces in zip(cycle(methods), answers):  # one has no end
+        if connection is None:
+            half: Any = Half(shapes)
+            connection = Connection(half)
+            connection.connection_made(half)
+        else:
+            connection.take()
+        waiting = connection.send(
+            b"", outgoing(method=method), Clock(), UpstreamSettings(base_url="http://h").timeouts
+        )
+        for piece in pieces:
+            if not half.aborted:
+                half.buffer[: len(piece)] = piece
+                connection.buffer_updated(len(piece))
+            shown.append((waiting.done(), connection.ready, connection.complete, connection.untouched))
+        if waiting.done():
+            error = waiting.exception()
+            shown.append(error.code if error else (connection.status, connection.headers))
+        shown.append((connection._error and connection._error.code, connection.whole()))
+        connection.release()
+        shown.append((half.kept, half.aborted))
+        if not half.kept:
+            connection = None
+    return shown
+
+
+def known(answers: list[list[bytes]], *methods: bytes) -> int:
+    """Compare a client that learns heads with one that does not; how many answers were read past the
+    parser."""
+    counted = Counted()
+    asked = list(methods) or [b"POST"]
+    told = asyncio.run(read_all(answers, counted, asked))
+    assert told == asyncio.run(read_all(answers, Unlearned(), asked))
+    return counted.known
+
+
+ANSWERED = [b"HTTP/1.1 200 OK", b"Date: 1", b"x-a: a", b"Content-Length: 3", b"Connection: keep-alive"]
+
+
+def answered(lines: list[bytes] = ANSWERED, content: bytes = b"abc") -> bytes:
+    return b"\r\n".join([*lines, b"", content])
+
+
+def test_a_head_that_comes_again_is_not_parsed_again() -> None:
+    assert known([[answered()]] * 4) == 3
+    later = [[answered([ANSWERED[0], b"Date: %d" % day, *ANSWERED[2:]])] for day in range(5)]
+    assert known(later) == 3
+    longer = answered([*ANSWERED[:3], b"Content-Length: 10", ANSWERED[4]], b"0123456789")
+    assert known([[answered()], [longer], [answered()]]) == 2
+    error = answered([b"HTTP/1.1 500 No", *ANSWERED[1:]])
+    assert known([[answered()], [error], [answered()], [error]]) == 2
+
+
+def test_an_answer_that_is_not_all_there_is_parsed() -> None:
+    for at in range(1, len(answered())):
+        assert known([[answered()], [answered()[:at], answered()[at:]], [answered()]]) == 1
+    assert known([[answered()], [answered() + b"\r\n"], [answered()]]) == 1
+    assert known([[answered()], [answered() + b"H"], [answered()]]) == 1
+    assert known([[answered()[:-1], answered()[-1:]]] * 40 + [[answered()]] * 2) == 1
+    assert known([[answered()], [b"HTTP/1.1 100 Continue\r\n\r\n" + answered()]]) == 0
+
+
+def test_answers_without_a_body_of_their_own_are_parsed() -> None:
+    assert known([[answered(content=b"")]] * 3, b"HEAD") == 0
+    assert known([[answered()]] * 4, b"POST", b"HEAD") == 1  # the third
+    for status in (b"204", b"304"):
+        lines = [b"HTTP/1.1 %b x" % status, ANSWERED[1], b"Content-Length: 0"]
+        assert known([[answered(lines, b"")]] * 3) == 0
+    assert known([[answered([*ANSWERED[:3], b"Content-Length: 0"], b"")]] * 3) == 2
+
+
+def test_an_answer_that_ends_its_connection_is_parsed() -> None:
+    assert known([[answered([*ANSWERED[:4], b"Connection: close"])]] * 3) == 0
+    assert known([[answered([b"HTTP/1.0 200 OK", *ANSWERED[1:4]])]] * 3) == 0
+    assert known([[answered([b"HTTP/1.0 200 OK", *ANSWERED[1:]])]] * 3) == 2
+
+
+FIELDS = st.sampled_from(
+    b"x-a: b;x-a:b;x-a : b; x-a: b;x-a: b ;Connection: close;Connection: Keep-Alive;Connection: upgrade;"
+    b"Transfer-Encoding: chunked;content-length: 3;Content-Length: 4;Content-Length: 03;Content-Length: 3 ;"
+    b"Upgrade: h2c;proxy-connection: close;x-a: \xe9;x-a: a\tb;x-a: \x00;x-a: b\n;x-a: b\rc;x-a:;"
+    b"x-\xe9: 1".split(b";")
+)
+STATUSES = st.sampled_from(
+    [
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 404 no",
+        b"HTTP/1.1 204 x",
+        b"HTTP/1.0 200 OK",
+        b"HTTP/1.1 100 x",
+        b"HTTP/1.1 700 x",
+    ]
+)
+CONTENTS = st.sampled_from(
+    [b"abc"] * 8 + [b"", b"ab", b"abcd", b"abc\r\n", b"abcHTTP/1.1", b"abc" + answered()]
+)
+
+
+@st.composite
+def exchanges(draw: Any) -> list[list[bytes]]:
+    """Answers most of which are one but for a value, and most of which come in one piece."""
+    usual = ANSWERED.copy()
+    if draw(st.booleans()):
+        usual.insert(draw(st.integers(1, 4)), draw(FIELDS))
+    answers = []
+    for _ in range(draw(st.integers(3, 8))):
+        lines = [usual[0], b"Date: %d" % draw(st.integers(1, 3)), *usual[2:]]
+        if draw(st.integers(0, 3)) == 0:
+            at = draw(st.integers(0, len(lines) - 1))
+            lines[at : at + draw(st.integers(0, 1))] = [draw(FIELDS if at else STATUSES)]
+        sent = answered(lines, draw(CONTENTS))
+        at = draw(st.integers(0, len(sent))) if draw(st.integers(0, 3)) == 0 else 0
+        answers.append([piece for piece in (sent[:at], sent[at:]) if piece])
+    return answers
+
+
+@settings(max_examples=300, deadline=None)
+@given(exchanges(), st.lists(st.sampled_from([b"POST"] * 9 + [b"HEAD"]), min_size=8, max_size=8))
+@example([[answered()], [answered()], [answered() + b"HTTP/1.1 2"], [answered()]], [b"POST"])
+def test_nothing_shows_whether_a_head_was_known(answers: list[list[bytes]], methods: list[bytes]) -> None:
+    known(answers, *methods)
