@@ -16,15 +16,13 @@ NAMES: Final = (b"x-weir-input-tokens", b"x-weir-output-tokens", b"x-weir-cost-u
 def headers(usage: Usage, cost: Cost) -> list[tuple[bytes, bytes]]:
     """`x-weir-cost-usd` is a plain decimal or not there; then `x-weir-cost` says `unpriced`. It says
     `estimated` of an amount that was not measured."""
+    amount = cost.amount
     pairs = [
         (b"x-weir-input-tokens", b"%d" % usage.input_tokens),
         (b"x-weir-output-tokens", b"%d" % usage.output_tokens),
+        (b"x-weir-cost", b"unpriced") if amount is None else (b"x-weir-cost-usd", _plain(amount)),
     ]
-    if cost.amount is None:
-        pairs.append((b"x-weir-cost", b"unpriced"))
-        return pairs
-    pairs.append((b"x-weir-cost-usd", _plain(cost.amount).encode()))
-    if cost.provenance != "measured":
+    if amount is not None and cost.provenance != "measured":
         pairs.append((b"x-weir-cost", b"estimated"))
     return pairs
 
@@ -34,7 +32,7 @@ def comment(usage: Usage, cost: Cost) -> bytes:
     if cost.amount is None:
         told = b'null,"unpriced":true'
     else:
-        told = b'"%s"' % _plain(cost.amount).encode()
+        told = b'"%s"' % _plain(cost.amount)
         if cost.provenance != "measured":
             told += b',"estimated":true'
     counts = (told, usage.input_tokens, usage.output_tokens)
@@ -76,15 +74,15 @@ def inside(body: bytes, data: Any, cost: Cost) -> bytes | None:
         path.insert(0, "response")
     if not isinstance(data, dict) or not isinstance(data.get("usage"), dict) or "cost" in data["usage"]:
         return None
-    amount = b"null" if cost.amount is None else _plain(cost.amount).encode()
+    amount = b"null" if cost.amount is None else _plain(cost.amount)
     return _put(body, path, amount)
 
 
-def _plain(amount: Decimal) -> str:
+def _plain(amount: Decimal) -> bytes:
     """As `format(amount, "f")`, which takes three times as long as `str`: that has an exponent only below a
     millionth, or where zeros end it."""
     text = str(amount)
-    return text if "E" not in text else format(amount, "f")
+    return (text if "E" not in text else format(amount, "f")).encode()
 
 
 def _put(body: bytes, path: list[str], amount: bytes) -> bytes:

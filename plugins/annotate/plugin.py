@@ -1,7 +1,7 @@
 """The `annotate` plugin: reads what an answer used, prices it, and says so."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -37,10 +37,12 @@ HOLD_LIMIT: Final = 4 * 1024 * 1024
 IMAGES_HOLD_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of an answer that are held for its headers; images come in the body, in base64."""
 
+_HOLDS: Final = dict.fromkeys(("images/generations", "images/edits"), IMAGES_HOLD_LIMIT)
 _UPLOADS: Final = frozenset(("images/edits", "audio/transcriptions", "audio/translations"))
 """Where the request may be a form with a file in it, which is not read."""
 _READABLE: Final = frozenset(("identity", "gzip", "x-gzip", "deflate"))
 """Content codings that Weir shows to plugins decoded."""
+_ACCEPT: Final = b"accept-encoding"
 _READABLE_NAMES: Final = frozenset(coding.encode() for coding in _READABLE)
 _NOT_JSON: Final = frozenset(("invalid_json", "unsupported_encoding"))
 
@@ -131,15 +133,14 @@ class Annotate(Plugin):
         endpoint, deployment = request.endpoint, None
         if endpoint not in ENDPOINTS:
             endpoint, deployment = operation(endpoint)
-        if endpoint not in ENDPOINTS or request.method != "POST":
+            if endpoint not in ENDPOINTS:
+                return
+        if request.method != "POST":
             return
         call = ex[_CALL] = _Call(endpoint)
         data = await _body(ex, endpoint)
         streams = data.get("stream") is True
-        if self._inside or (streams and self._comments):
-            request.headers[b"accept-encoding"] = b"identity"
-        else:
-            _ask_for_readable(request.headers)
+        _ask_for_readable(request.headers, plain=self._inside or (streams and self._comments))
         if (
             streams
             and self._comments
@@ -156,15 +157,13 @@ class Annotate(Plugin):
         model = data.get("model")
         call.model = model if isinstance(model, str) else deployment
 
-    async def on_response(self, ex: Exchange) -> None:
+    def on_response(self, ex: Exchange) -> Coroutine[Any, Any, None] | None:
         """Announce what this answer needs: to be held, to be rewritten, or nothing."""
         call = ex.get(_CALL)
         response = ex.response
-        if call is None:
-            return
-        call.succeeded = 200 <= response.status < 300
-        if not call.succeeded:
-            return
+        if call is None or not 200 <= response.status < 300:
+            return None
+        call.succeeded = True
         if call.model is None:
             call.know_model(ex)
         if response.trailers is not None:
@@ -173,16 +172,13 @@ class Annotate(Plugin):
         if response.is_json:
             coding = response.encoding or "identity"
             if self._headers and coding in _READABLE:
-                response.hold(IMAGES_HOLD_LIMIT if call.endpoint.startswith("images/") else HOLD_LIMIT)
+                response.hold(_HOLDS.get(call.endpoint, HOLD_LIMIT))
             if self._inside and coding == "identity":
                 response.rewrites()
                 call.rewrites = True
         elif response.is_stream:
             coding = response.encoding or "identity"
             call.shown = coding in _READABLE and not call.endpoint.startswith("images/")
-            if FUSE in ex:
-                call.burning = await self._light(ex, call)
-                call.room = 0
             if (self._comments or self._inside) and coding == "identity":
                 # An upstream that compresses all the same is passed on, asked for or not: rather a usage too
                 # many than no answer.
@@ -190,6 +186,9 @@ class Annotate(Plugin):
                 call.rewrites = True
                 call.strips = call.asked
                 call.told = not self._comments
+            if FUSE in ex:
+                return self._light(ex, call)
+        return None
 
     def on_event(self, ex: Exchange, event: Event) -> Event | Sequence[Event] | None:
         """Nearly all events have no usage, or a null in its place, in one line: of those this asks a few
@@ -200,37 +199,43 @@ class Annotate(Plugin):
         if event.kind == "json":
             return self._on_json(ex, call, event)
         raw = event.raw
-        null = asking.plain_null(raw)
-        if null == asking.UNSURE:
+        bare = asking.bare(raw)
+        if bare is None:
             return self._on_usage(ex, call, event)
         batch = call.batch
         batch.append(raw)
         if len(batch) >= call.room or len(raw) > SMALL:
             self._make_room(ex, call, raw)
-        if null >= 0:
-            return asking.without_plain_null(raw, null) if call.strips else None
-        if not call.rewrites or _is_one_object(raw):
+        if bare is not raw:
+            return Event(bare) if call.strips else None
+        if not call.rewrites or asking.is_one_object(raw):
             return None
         return self._with_comment(call, event)
 
-    async def on_end(self, ex: Exchange, end: End) -> None:
+    def on_end(self, ex: Exchange, end: End) -> Coroutine[Any, Any, None] | None:
         """Estimate what was not told; tell it all to who takes trailers."""
         call = ex.get(_CALL)
         if call is None:
-            return
+            return None
         if not call.charged or (call.so_far is not None and end.reason != "complete"):
-            call.know_model(ex)
-            body = await _body(ex, call.endpoint)
-            found = await unmeasured(ex, end, call, body, self._prices, self._counting)
-            if found is not None:
-                usage, ex[COST] = found
-                if usage is not None:
-                    ex[USAGE] = [usage]
-        trailers = ex.response.trailers
-        if trailers is not None and call.succeeded:
-            _tell(trailers, ex)
+            return self._estimate(ex, end, call)
+        if call.succeeded:
+            _tell(ex)
+        return None
 
-    async def _light(self, ex: Exchange, call: _Call) -> Burning:
+    async def _estimate(self, ex: Exchange, end: End, call: _Call) -> None:
+        """Say what nobody told."""
+        call.know_model(ex)
+        body = await _body(ex, call.endpoint)
+        found = await unmeasured(ex, end, call, body, self._prices, self._counting)
+        if found is not None:
+            usage, ex[COST] = found
+            if usage is not None:
+                ex[USAGE] = [usage]
+        if call.succeeded:
+            _tell(ex)
+
+    async def _light(self, ex: Exchange, call: _Call) -> None:
         """The fuse of this stream, from here on."""
         prices = self._prices
         estimate = ex.get(ESTIMATE)
@@ -246,7 +251,8 @@ class Annotate(Plugin):
             return prices.cost(usage, call.model, upstream=ex.upstream).amount
 
         known = model_of(call, prices, ex.upstream)
-        return Burning(ex[FUSE], Meter(call.endpoint, encoding_of(call, known)), price)
+        call.burning = Burning(ex[FUSE], Meter(call.endpoint, encoding_of(call, known)), price)
+        call.room = 0
 
     def _with_comment(self, call: _Call, event: Event) -> Event | Sequence[Event] | None:
         """The end of a stream with what it cost; an event before that as it is."""
@@ -265,14 +271,15 @@ class Annotate(Plugin):
 
     def _on_json(self, ex: Exchange, call: _Call, event: Event) -> Event | None:
         raw = event.raw
-        if raw.rfind(b'"usage"') >= 0:  # it is near the end, as a rule
-            self._charge(ex, call, read(call.endpoint, event.json()))
-            if call.charged is not None and not ex.response.started:
-                if self._headers:
-                    ex.response.headers.raw += notes.headers(*call.charged)
-                return self._with_cost(call, event) if call.rewrites else None
-        if call.charged is not None:
-            return None
+        # It is near the end, as a rule.
+        if raw.rfind(b'"usage"') >= 0 and (usage := read(call.endpoint, event.json())) is not None:
+            cost = self._charge(ex, call, usage)
+            response = ex.response
+            if response.started:
+                return None
+            if self._headers:
+                response.headers.raw += notes.headers(usage, cost)
+            return self._with_cost(call, event) if call.rewrites else None
         if call.endpoint.startswith("images/"):
             call.answer = event.json()
         elif not (call.endpoint == "responses" and _is_accepted(event.json())):
@@ -303,6 +310,10 @@ class Annotate(Plugin):
                 self._make_room(ex, call, raw)
         else:
             self._charge(ex, call, usage)
+            call.so_far = None
+            call.batch.clear()
+            if call.running is not None:
+                call.running.forget()
             if call.endpoint in asking.ENDPOINTS and not _is_last(data):
                 call.so_far = usage
                 self._burn(ex, call)
@@ -315,19 +326,14 @@ class Annotate(Plugin):
             return ()
         return asking.without_null(event) if usage is None else self._with_cost(call, event)
 
-    def _charge(self, ex: Exchange, call: _Call, usage: Usage | None) -> None:
+    def _charge(self, ex: Exchange, call: _Call, usage: Usage) -> Cost:
         """The last usage counts: an upstream may tell it more than once."""
-        if usage is None:
-            return
         prices = self._prices
         cost = _UNKNOWN if prices is None else prices.cost(usage, call.model, upstream=ex.upstream)
         ex[USAGE] = [usage]
         ex[COST] = cost
         call.charged = usage, cost
-        call.so_far = None
-        call.batch.clear()
-        if call.running is not None:
-            call.running.forget()
+        return cost
 
     def _burn(self, ex: Exchange, call: _Call) -> None:
         """The upstream tells on the way what was used so far: then that is what the fuse is charged."""
@@ -351,8 +357,11 @@ class Annotate(Plugin):
         running.make_room(raw)
 
 
-def _tell(trailers: Headers, ex: Exchange) -> None:
-    """The headers that come after the body: a bound alone is not told."""
+def _tell(ex: Exchange) -> None:
+    """The headers that come after the body, to who takes them: a bound alone is not told."""
+    trailers = ex.response.trailers
+    if trailers is None:
+        return
     cost = ex.get(COST)
     for usage in ex.get(USAGE) or ():
         if cost is not None and usage.provenance in ("measured", "estimated"):
@@ -374,11 +383,19 @@ async def _body(ex: Exchange, endpoint: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _ask_for_readable(headers: Headers) -> None:
-    """Leave of `accept-encoding` what a usage can be read in."""
-    asked = [value for name, value in headers.raw if name == b"accept-encoding"]
-    if asked and (kept := _readable(b",".join(asked))) is not None:
-        headers[b"accept-encoding"] = kept
+def _ask_for_readable(headers: Headers, *, plain: bool) -> None:
+    """Leave of `accept-encoding` what a usage can be read in, or what can be rewritten (`plain`)."""
+    pairs = headers.raw
+    asked = [value for name, value in pairs if name == _ACCEPT]
+    if not plain and not asked:
+        return
+    kept = b"identity" if plain else _readable(b",".join(asked))
+    if kept is None:
+        return
+    # As `headers[_ACCEPT] = kept`, which would look for what no value may have.
+    for value in asked:
+        pairs.remove((_ACCEPT, value))
+    pairs.append((_ACCEPT, kept))
 
 
 @lru_cache(64)  # clients send the same few, of at most `limits_http.header_bytes`
@@ -398,11 +415,6 @@ def _only_null(raw: bytes) -> bool:
 def _is_accepted(data: Any) -> bool:
     """Whether a response is yet to be written, in the background: its answer shows nothing of its cost."""
     return isinstance(data, dict) and data.get("status") in ("queued", "in_progress")
-
-
-def _is_one_object(raw: bytes) -> bool:
-    """Whether an event is one line of JSON, as nearly all are: such a one sets no id and is not [DONE]."""
-    return raw[:7] == b"data: {" and raw.find(b"\n") == len(raw) - 2 and raw.find(b"\r") < 0
 
 
 def _sets_id(event: Event) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from proxy.api import COST, ESTIMATE, USAGE, ClientError, End, Estimate, Exchange
@@ -75,7 +76,6 @@ NOTHING_USED: Final[Mapping[Kind, int]] = {
     "cost": 0,
 }
 _CHARGED_AS_IT_STREAMS: Final = frozenset(("chat/completions", "responses", "completions"))
-_NO_MONEY: Final = Decimal(0)
 _CUT_OFF: Final = frozenset(("client_gone", "shutdown"))
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
@@ -105,7 +105,7 @@ async def expected(ex: Exchange, prices: Prices | None = None) -> Demand:
         return NOTHING
     tokens = estimate.input_tokens
     tokens = estimate.input_bound if tokens is None else tokens
-    return await _demand(ex, estimate, tokens, estimate.max_cost, prices)
+    return _demand(ex, estimate, tokens, estimate.max_cost, prices, await _fields(ex))
 
 
 async def counted(ex: Exchange, prices: Prices | None) -> Demand | None:
@@ -115,8 +115,9 @@ async def counted(ex: Exchange, prices: Prices | None) -> Demand | None:
         return None
     tokens = await estimate.exact()
     cost = estimate.max_cost
+    fields = await _fields(ex)
     if cost is not None and prices is not None:
-        model, tier = _priced_as(estimate, await _fields(ex))
+        model, tier = _priced_as(estimate, fields)
         lower = prices.max_cost(
             model,
             input_tokens=tokens,
@@ -125,13 +126,17 @@ async def counted(ex: Exchange, prices: Prices | None) -> Demand | None:
             upstream=ex.upstream,
         )
         cost = cost if lower is None else min(cost, lower)
-    return await _demand(ex, estimate, tokens, cost, prices)
+    return _demand(ex, estimate, tokens, cost, prices, fields)
 
 
-async def _demand(
-    ex: Exchange, estimate: Estimate, tokens: int, cost: Decimal | None, prices: Prices | None
+def _demand(
+    ex: Exchange,
+    estimate: Estimate,
+    tokens: int,
+    cost: Decimal | None,
+    prices: Prices | None,
+    fields: Mapping[str, Any],
 ) -> Demand:
-    fields = await _fields(ex)
     input_cost = None
     if cost is not None and prices is not None and fields.get("stream") is True and _streams(ex):
         model, tier = _priced_as(estimate, fields)
@@ -200,10 +205,11 @@ def used(ex: Exchange, end: End) -> Mapping[Kind, int]:
         if amount is None or (left_early and cost.provenance in ("estimated", "bounded")):
             amount = None if refused else cost.high
         if amount is not None:
-            use["cost"] = nanodollars(max(amount, _NO_MONEY))
+            use["cost"] = max(nanodollars(amount), 0)
     return use
 
 
+@lru_cache(maxsize=256)
 def _is_answered(outcome: str) -> bool:
     """Whether an upstream took the request up: an outcome is a status or the code of an error."""
     return outcome.isdigit() and int(outcome) < 400

@@ -73,8 +73,11 @@ class Gcra:
             if state[2] != interval or state[3] != scale:
                 state = self._under_this_rate(state, now)
             tat, floor = state[0], state[1]
-        floor = max(floor, now) + used * interval
-        tat = max(max(tat, now) + (used - reserved) * interval, floor)
+        # Conditions rather than max(), which takes thrice as long.
+        floor = (floor if floor > now else now) + used * interval
+        tat = (tat if tat > now else now) + (used - reserved) * interval
+        if tat < floor:
+            tat = floor
         return (tat, floor, interval, scale) if tat > now else None
 
     def level(self, state: State, now: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .limit import OF_KEYS, Kind, Limit
-from .meter import UNLIMITED, Meter, Taken, raised
+from .meter import UNLIMITED, State, Taken, raised
 from .store import Hold, Store
 from .table import Table
 
@@ -76,37 +76,71 @@ class MemoryStore:
         """See `Store.decide`."""
         self.decide_now(hold)
 
-    def decide_now(self, hold: Hold) -> None:
-        """The same as a plain function, for who knows that this store never waits."""
+    def decide_now(self, hold: Hold, *, takes: bool = True) -> None:
+        """The same as a plain function, for who knows that this store never waits; unless it `takes`, `peek`.
+
+        One pass, since nearly always no limit refuses; where one does, what was taken is put back, and nobody
+        has seen it. A bucket that is new, or was not used for long, is kept only when all have agreed: what
+        is refused makes nobody else's bucket go.
+        """
+        tables = self.tables
         now = self._monotonic() // 1000
-        looked = self._look(hold, now)
-        if hold.refused_by is not None:
-            for table, _, _, (_, wait, _, _) in looked:
-                if wait:
+        wall = longest = 0
+        refused_by: int | None = None
+        said: list[Taken] = []
+        before: list[State | None] = []
+        new: list[tuple[Table, str, State, int]] = []
+        for limit, key, amount in hold.asks:
+            meter = limit.meter
+            table = tables[limit.id]
+            fresh = table.fresh
+            if meter.calendar:
+                at = wall = wall or self._calendar()
+            else:
+                at = now
+            state = fresh.get(key)
+            taken = meter.take(table.older.get(key) if state is None else state, amount, at)
+            after = taken[0]
+            said.append(taken)
+            if after is None:
+                if taken[1] > longest and not limit.shadow:
+                    longest = taken[1]
+                    refused_by = len(said) - 1
+                if takes:
                     table.refused += 1
+            elif takes:
+                before.append(state)
+                table.admitted += 1
+                if state is None:
+                    new.append((table, key, after, at))
+                else:
+                    fresh[key] = after
+        hold.taken = said
+        hold.refused_by = refused_by
+        if not takes:
+            return
+        if refused_by is not None:
+            self._put_back(hold, before)
             return
         hold.held = True
-        for table, key, meter, taken in looked:
-            state = taken[0]
-            if state is None:
-                table.refused += 1
-                continue
-            table.admitted += 1
-            if key in table.fresh:
-                table.fresh[key] = state
-            else:
-                table.put(key, state, self._latest if meter.calendar else now)
+        for table, key, after, at in new:
+            table.put(key, after, at)
 
     async def peek(self, hold: Hold) -> None:
         """See `Store.peek`."""
-        self._look(hold, self._monotonic() // 1000)
+        self.decide_now(hold, takes=False)
 
     async def settle(self, hold: Hold, used: Mapping[Kind, int]) -> None:
         """See `Store.settle`."""
+        self.settle_now(hold, used)
+
+    def settle_now(self, hold: Hold, used: Mapping[Kind, int]) -> None:
+        """The same as a plain function."""
         if not hold.held:
             return
         hold.held = False
-        moment = self.moment()
+        tables = self.tables
+        now = wall = 0
         for (limit, key, amount), (receipt, _, _, _) in zip(hold.asks, hold.taken):  # noqa: B905
             kind = limit.kind
             spent = used.get(kind, amount)
@@ -115,21 +149,30 @@ class MemoryStore:
             if receipt is None:
                 continue  # a shadow that would have refused
             meter = limit.meter
-            now = moment[meter.calendar]
-            table = self.tables[limit.id]
-            state = table.get(key)
-            settled = meter.give(state, receipt, amount, spent, now)
-            if settled is not None:
-                table.put(key, settled, now)
-            elif state is not None:
-                table.drop(key)
+            if meter.calendar:
+                at = wall = wall or self._calendar()
+            else:
+                at = now = now or self._monotonic() // 1000
+            table = tables[limit.id]
+            fresh = table.fresh
+            state = fresh.get(key)
+            if state is None:
+                state = table.older.get(key)
+            settled = meter.give(state, receipt, amount, spent, at)
+            if settled is None:
+                if state is not None:
+                    table.drop(key)
+            elif key in fresh:
+                fresh[key] = settled
+            else:
+                table.put(key, settled, at)
 
     def charge(self, hold: Hold, place: int, amount: int) -> int | None:
         """See `Store.charge`; what is left is always known."""
         limit, key, _ = hold.asks[place]
         receipt = hold.taken[place][0]
         meter = limit.meter
-        now = self.moment()[meter.calendar]
+        now = self._calendar() if meter.calendar else self._monotonic() // 1000
         if not hold.held or receipt is None or (meter.calendar and receipt[0] <= now):
             return UNLIMITED  # it has ended, or its window has
         table = self.tables[limit.id]
@@ -145,36 +188,21 @@ class MemoryStore:
             state = charged
         return meter.take(state, 0, now)[2]
 
-    def _look(self, hold: Hold, now: int) -> list[tuple[Table, str, Meter, Taken]]:
-        """Write what each limit says into the hold; and where it was found, in the order of the asks."""
-        tables = self.tables
-        refused_by = None
-        longest = wall = 0
-        said: list[Taken] = []
-        looked = []
-        for limit, key, amount in hold.asks:
-            meter = limit.meter
-            table = tables[limit.id]
-            state = table.fresh.get(key)
-            if state is None and table.older:
-                state = table.older.get(key)
-            if meter.calendar:
-                wall = wall or self.moment()[1]
-                taken = meter.take(state, amount, wall)
-            else:
-                taken = meter.take(state, amount, now)
-            if taken[1] > longest and not limit.shadow:
-                longest = taken[1]
-                refused_by = len(said)
-            said.append(taken)
-            looked.append((table, key, meter, taken))
-        hold.taken = said
-        hold.refused_by = refused_by
-        return looked
-
     def moment(self) -> tuple[int, int]:
         """µs, monotonic and since 1970; the second place is the calendar's."""
+        return self._monotonic() // 1000, self._calendar()
+
+    def _calendar(self) -> int:
         wall = self._wall() // 1000
         if wall > self._latest:
             self._latest = wall
-        return self._monotonic() // 1000, self._latest
+        return self._latest
+
+    def _put_back(self, hold: Hold, before: Sequence[State | None]) -> None:
+        """What was taken from some limits although another refuses: `before` are the buckets of those."""
+        taken_from = [ask for ask, taken in zip(hold.asks, hold.taken, strict=True) if taken[0] is not None]
+        for (limit, key, _), state in zip(taken_from, before, strict=True):
+            table = self.tables[limit.id]
+            table.admitted -= 1
+            if state is not None:
+                table.fresh[key] = state

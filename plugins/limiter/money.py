@@ -1,6 +1,7 @@
 """Money as limits count it: integer nanodollars, always rounded up."""
 
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import Context, Decimal
+from math import ceil
 from typing import Final
 
 NANO: Final = 1_000_000_000
@@ -10,11 +11,12 @@ MOST: Final = 2**53
 MOST_UNITS: Final = 2**50
 """The largest count of anything else: there the same scripts also need room for parts of a unit."""
 _EXACT: Final = Context(prec=60)
+_NINE: Final = Decimal(9)
 
 
 def nanodollars(amount: Decimal) -> int:
     """Dollars as nanodollars; a part of one counts as a whole one."""
-    return int(_EXACT.scaleb(amount, 9).to_integral_value(ROUND_CEILING))
+    return ceil(amount.scaleb(_NINE, _EXACT))
 
 
 def dollars(nano: int) -> str:

@@ -1,7 +1,7 @@
 """The `limiter` plugin: asks every limit that applies, before, and settles, after."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from starlette.requests import Request as HttpRequest
@@ -32,7 +32,7 @@ from .grammar import DEFAULTS, read, seconds
 from .headers import add_headers
 from .keys import KeyLimits
 from .leases import TRY_AGAIN
-from .limit import Limit
+from .limit import Kind, Limit
 from .memory import BUCKETS, MemoryStore
 from .metrics import Metrics
 from .queue import Queues
@@ -166,7 +166,7 @@ class Limiter(Plugin):
             scopes = self._keys.scopes(own) if own else self._scopes
         except ValueError as error:
             return unreadable(str(error))
-        plan = scopes.plan(request.endpoint, request.method == "POST")
+        plan = scopes.plans[request.endpoint, request.method == "POST"]
         if not plan.limits:
             return None
         model = await self._model(ex) if plan.by_model else None
@@ -175,24 +175,24 @@ class Limiter(Plugin):
             await request.json()  # says what is wrong with it, if that is all
             return not_estimated()
         asks = plan.asks(who, model, demand) if plan.varies or own else plan.counted[who]
-        hold = Hold(ex.id, asks, plan.settles, plan.told)
+        hold = Hold(ex.id, asks, plan.settles, plan.told or plan.told_of(asks))
         ex[HELD] = hold  # before the store is asked: on_end must know
+        priceless = _on_money(asks) if demand is not NOTHING and demand.cost is None else None
         dry_run = ex.get(DRY_RUN)
-        if plan.by_use or dry_run is not None:
-            priceless = _on_money(asks) if demand is not NOTHING and demand.cost is None else None
-            if dry_run is not None:
-                await self._decide(ex, plan, model, hold, self._store.peek)
-                await self._tell(dry_run, hold, admitted=priceless is None and hold.refused_by is None)
-                return None
-            if priceless is not None:
-                return unpriced(priceless)
-            if not plan.queues or self._queues.line(hold) is None:
-                await self._decide(ex, plan, model, hold, self._store.decide)
-        elif not plan.queues or self._queues.line(hold) is None:
+        if dry_run is not None:
+            await self._store.peek(hold)
+            await self._count(ex, plan, model, hold, self._store.peek)
+            await self._tell(dry_run, hold, admitted=priceless is None and hold.refused_by is None)
+            return None
+        if priceless is not None:
+            return unpriced(priceless)
+        if not plan.queues or self._queues.line(hold) is None:
             if isinstance(self._store, MemoryStore):  # saves a coroutine
                 self._store.decide_now(hold)
             else:
                 await self._store.decide(hold)
+            if hold.refused_by is not None:
+                await self._count(ex, plan, model, hold, self._store.decide)
         if plan.queues:
             await self._wait(ex, hold, who.user)
         if hold.held:
@@ -205,27 +205,34 @@ class Limiter(Plugin):
         limit, _, amount = hold.asks[hold.refused_by]
         return refusal(limit, amount, hold.taken[hold.refused_by][1] or TRY_AGAIN)
 
-    async def on_response(self, ex: Exchange) -> None:
+    def on_response(self, ex: Exchange) -> None:
         """Tell of the limits."""
         hold = ex.get(HELD)
         if hold is not None:
             add_headers(ex.response.headers, hold)
 
-    async def on_end(self, ex: Exchange, end: End) -> None:
+    def on_end(self, ex: Exchange, end: End) -> Coroutine[Any, Any, None] | None:
         """Settle what is held, however it ended."""
         hold = ex.get(HELD)
         if hold is None:
-            return
+            return None
         if hold.share is not None:
             hold.share.end()
         if hold.held and (hold.settles or not ex.attempts):
-            await self._store.settle(hold, used(ex, end))
+            if not isinstance(self._store, MemoryStore):
+                return self._settle(hold, used(ex, end))
+            self._store.settle_now(hold, used(ex, end))
+        if self._queueing:
+            self._queues.ended(hold)
+        return None
+
+    async def _settle(self, hold: Hold, used: Mapping[Kind, int]) -> None:
+        await self._store.settle(hold, used)
         if self._queueing:
             self._queues.ended(hold)
 
-    async def _decide(self, ex: Exchange, plan: Plan, model: str | None, hold: Hold, decide: Decide) -> None:
-        """Ask; and if it is a bound that was too much, once more with the exact count."""
-        await decide(hold)
+    async def _count(self, ex: Exchange, plan: Plan, model: str | None, hold: Hold, decide: Decide) -> None:
+        """Where it is a bound that was too much, ask once more with the exact count."""
         at = hold.refused_by
         if at is not None and hold.asks[at][0].kind in USE:
             demand = await counted(ex, self._prices)

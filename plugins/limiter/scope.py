@@ -40,6 +40,8 @@ ENDPOINTS: Final = 1024
 """Endpoints whose plans are kept."""
 IDENTITIES: Final = 1024
 """Identities whose asks are kept, of each plan; when there are more, all are made anew."""
+CHOICES: Final = 64
+"""Choices of a plan's limits, by models, for which is kept what headers tell of them."""
 _MODEL_LENGTH: Final = 256
 
 KeyOf = Callable[[Identity], str]
@@ -69,6 +71,8 @@ class Plan:
 
     __slots__ = (
         "_limits",
+        "_told",
+        "_uses",
         "burns",
         "by_model",
         "by_use",
@@ -90,7 +94,8 @@ class Plan:
         self.counted = _Counted(self._limits)
         """By identity: what it asks, unless it `varies` or the identity has limits of its own."""
         self.by_model = any(limit.models or limit.per == "model" for limit in limits)
-        self.by_use = any(limit.kind in USE for limit in limits)
+        self._uses = [(place, limit) for place, limit in enumerate(limits) if limit.kind in USE]
+        self.by_use = bool(self._uses)
         self.varies = self.by_model or self.by_use
         """Whether one identity's requests ask for different things."""
         self.burns = any(limit.fuse != "off" for limit in limits)
@@ -103,14 +108,32 @@ class Plan:
         """Whether a request may wait."""
         self.told = None if self.by_model else Told([(limit, "", 0) for limit in limits])
         """What headers tell of all these limits; None where it depends on the model which are asked."""
+        self._told: dict[tuple[int, ...], Told] = {}
+
+    def told_of(self, asks: Sequence[Ask]) -> Told:
+        """What headers tell of those that are asked, which are some of these limits, and the same again and
+        again."""
+        these = tuple([id(limit) for limit, _, _ in asks])
+        told = self._told.get(these)
+        if told is None:
+            if len(self._told) >= CHOICES:
+                self._told.clear()
+            told = self._told[these] = Told(asks)
+        return told
 
     def asks(self, who: Identity, model: str | None, demand: Demand) -> Sequence[Ask]:
         """What a request of this identity asks of each limit; not to be changed, it may be another's too.
 
         A limit for some models, or per model, is not asked by a request without one.
         """
-        if not self.varies:
-            return self.counted.asks(who) if who.limits else self.counted[who]
+        if not self.by_model:
+            counted = self.counted.asks(who) if who.limits else self.counted[who]
+            if not self._uses:
+                return counted
+            asks = list(counted)
+            for place, limit in self._uses:
+                asks[place] = limit, asks[place][1], demand.of(limit)
+            return asks
         asks = []
         for limit, key_of, is_for in self._limits:
             if (limit.per == "model" or limit.models) and (model is None or not is_for(model)):
@@ -118,6 +141,31 @@ class Plan:
             key = model if limit.per == "model" and model is not None else key_of(who)
             asks.append((limit, key, demand.of(limit) if limit.kind in USE else 1))
         return asks
+
+
+class _Plans(dict[tuple[str, bool], Plan]):
+    """See `Scopes`: a look-up in a dictionary, and no call, once a plan is known."""
+
+    def __init__(self, limits: Sequence[tuple[Limit, Matches]], most: int) -> None:
+        super().__init__()
+        self._limits = limits
+        self._most = most
+
+    def __missing__(self, asked: tuple[str, bool]) -> Plan:
+        endpoint, uses = asked
+        read, meant = loosely(endpoint), endpoint_of(endpoint)
+        plan = Plan(
+            [
+                limit
+                for limit, counts_on in self._limits
+                if (counts_on(read) or counts_on(meant)) and (uses or limit.kind not in USE)
+            ]
+        )
+        if len(self) >= self._most:
+            self.clear()
+        if len(endpoint) <= 256:
+            self[asked] = plan
+        return plan
 
 
 class Scopes:
@@ -128,28 +176,13 @@ class Scopes:
         self.everything = Plan(limits)
         """What applies somewhere."""
         self.limits = limits
-        self._limits = [(limit, _endpoints(limit.on)) for limit in limits]
-        self._most = endpoints
-        self._plans: dict[tuple[str, bool], Plan] = {}
+        self.plans = _Plans([(limit, _endpoints(limit.on)) for limit in limits], endpoints)
+        """By endpoint, and whether the request `uses` something; see `plan`."""
 
     def plan(self, endpoint: str, uses: bool) -> Plan:
         """What applies to requests at an endpoint. Only those that may use tokens or money (`uses`) are asked
         for them: whoever has none left can still list models."""
-        plan = self._plans.get((endpoint, uses))
-        if plan is None:
-            read, meant = loosely(endpoint), endpoint_of(endpoint)
-            plan = Plan(
-                [
-                    limit
-                    for limit, counts_on in self._limits
-                    if (counts_on(read) or counts_on(meant)) and (uses or limit.kind not in USE)
-                ]
-            )
-            if len(self._plans) >= self._most:
-                self._plans.clear()
-            if len(endpoint) <= 256:
-                self._plans[endpoint, uses] = plan
-        return plan
+        return self.plans[endpoint, uses]
 
 
 def loosely(path: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .limit import Kind, Limit
 from .meter import Taken
+from .money import MOST
 from .table import Table
 
 if TYPE_CHECKING:
@@ -62,10 +63,11 @@ class Hold:
         """The store's own: the buckets that are charged while this request streams."""
 
     def raise_by(self, place: int, amount: int) -> None:
-        """Ask so much more of one limit, or less, so that settling this gives back that too."""
+        """Ask so much more of one limit, or less, so that settling this gives back that too; at most `MOST`,
+        which is all that a bucket ever owes."""
         limit, key, asked = self.asks[place]
         asks = self.asks = list(self.asks)  # what a plan made may be another's too
-        asks[place] = limit, key, asked + amount
+        asks[place] = limit, key, min(MOST, asked + amount)
 
 
 class Store(Protocol):

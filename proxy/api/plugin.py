@@ -1,6 +1,6 @@
 """The plugin: four hooks, and what it tells of itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from proxy.api.event import Event
@@ -21,6 +21,9 @@ class Plugin:
     plugin whose turn in `on_request` had come, whatever happened since. All hooks of one exchange see the
     same context variables. The keywords of `__init__` are the plugin's configuration: an unknown or missing
     one stops the start with a line that names it; raise `ValueError` for a value that will not do.
+
+    `on_response` and `on_end` are `async def`, or plain functions where there is nothing to await, which cost
+    less: a chain without a coroutine for `on_end` needs no task for it.
     """
 
     requires: ClassVar[tuple[Slot[Any], ...]] = ()
@@ -38,7 +41,7 @@ class Plugin:
     async def on_request(self, ex: Exchange) -> Reply | None:
         """The request is here, its body once you read it. A `Reply` answers the client at once."""
 
-    async def on_response(self, ex: Exchange) -> None:
+    def on_response(self, ex: Exchange) -> Coroutine[Any, Any, None] | None:
         """The answer's status and headers are here and nothing is sent yet: edit headers, or announce what
         `on_event` will do with `ex.response.rewrites()` or `ex.response.hold()`."""
 
@@ -49,7 +52,7 @@ class Plugin:
         by none. Replacing needs `ex.response.rewrites()`; without it events were sent before they come here.
         """
 
-    async def on_end(self, ex: Exchange, end: End) -> None:
+    def on_end(self, ex: Exchange, end: End) -> Coroutine[Any, Any, None] | None:
         """The exchange is over. Shielded from cancellation; stopped after 5 seconds.
 
         On a whole answer this runs before its last bytes go out: who has the answer has its settlement.

@@ -142,7 +142,9 @@ class Request:
         """
         if self._json is _UNPARSED:
             _check_readable(self.headers)
-            body = await self.read()
+            body = self._raw
+            if body is None:
+                body = self._raw = await self._body.read()
             try:
                 parsed = orjson.loads(body)
             except orjson.JSONDecodeError as error:

@@ -14,7 +14,8 @@ HOLD_LIMIT = 4 * 1024 * 1024
 """Bytes of a JSON answer that `hold` keeps back unless told otherwise."""
 
 
-_DECLARING = frozenset((b"content-type", b"content-encoding"))
+DECLARING = frozenset((b"content-type", b"content-encoding"))
+"""Fields that say what a body is."""
 
 
 class _Kinds(dict[bytes, tuple[bool, bool]]):
@@ -73,15 +74,18 @@ class Response:
         self.held_limit = 0
         self.trailers: Headers | None = None
 
-    def begin(self, status: int, headers: Headers) -> None:
-        """The engine's: the head of an answer is here."""
+    def begin(
+        self, status: int, headers: Headers, declaring: list[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        """The engine's: the head of an answer is here; `declaring` are its `DECLARING` fields, if they are
+        known."""
         self.status = status
         self.headers = headers
         self.is_stream = self.is_json = False
         self.encoding = ""
         typed = False
-        for name, value in headers.raw:
-            if name not in _DECLARING:
+        for name, value in headers.raw if declaring is None else declaring:
+            if name not in DECLARING:
                 continue
             if name == b"content-encoding":
                 self.encoding = self.encoding or value.strip().lower().decode("latin-1")

@@ -6,6 +6,7 @@ or not it finished) is entered, and what is entered is ended.
 
 import asyncio
 import contextvars
+import inspect
 import types
 from collections.abc import Awaitable, Coroutine, Generator, Iterable, Iterator, Sequence
 from time import monotonic_ns
@@ -50,6 +51,8 @@ class Chain:
         """Whether any plugin looks at an answer's head."""
         self.ends = bool(self._end)
         """Whether any plugin wants to know how an exchange ended."""
+        self.apart = any(inspect.iscoroutinefunction(inspect.unwrap(hook)) for _, _, hook in self._end)
+        """Whether hooks need a context of their own, since an `on_end` always gets a task of its own."""
 
     def __len__(self) -> int:
         return len(self.plugins)
@@ -66,7 +69,12 @@ class Run:
     """One exchange's way through a chain.
 
     Hooks run in the task of the request but in a context of their own, which `end` can take along to the
-    task that shields it: a context variable set in one hook is seen by all that follow, and can be reset.
+    tasks that shield it: a context variable set in one hook is seen by all that follow, and can be reset.
+
+    `on_response` and `on_end` may be plain functions too, which return what is left to be awaited, or None,
+    as nearly always. A coroutine costs more than most of them do, and a task with its context ten times
+    that: a chain in which every `on_end` is plain has neither. (What a plain one then leaves to be awaited
+    sees all context variables, but in a copy of their context.)
     """
 
     __slots__ = ("_chain", "_context", "_ex", "_flight", "ends", "entered", "responds")
@@ -77,7 +85,7 @@ class Run:
         self._ex = ex
         self.responds = chain.responds
         self.ends = chain.ends
-        self._context = contextvars.copy_context() if chain.ends else None
+        self._context = contextvars.copy_context() if chain.apart else None
         self.entered = 0
 
     def request(self, upto: int | None = None) -> Awaitable[Reply | None]:
@@ -112,11 +120,9 @@ class Run:
         self.entered = last
         return None
 
-    async def response(self) -> None:
+    def response(self) -> Awaitable[None]:
         """`on_response`, in reverse, of the plugins that are entered."""
-        hooks = self._entered(self._chain._response)
-        if hooks:
-            await self._within(self._response(hooks))
+        return self._within(self._response(self._entered(self._chain._response)))
 
     def _entered(self, hooks: list[tuple[int, Plugin, T]]) -> list[tuple[int, Plugin, T]]:
         if not hooks or self.entered == self._chain.depth:
@@ -130,7 +136,9 @@ class Run:
         start = monotonic_ns()
         for _, plugin, hook in hooks:
             try:
-                await hook(ex)
+                left = hook(ex)
+                if left is not None:
+                    await left
             except WeirError:
                 raise
             except Exception as error:  # noqa: BLE001
@@ -195,40 +203,38 @@ class Run:
 
         A cancellation that arrives meanwhile is raised when all is done.
         """
-        hooks = self._entered(self._chain._end)
-        if not hooks:
-            return
-        task = begin(asyncio.get_running_loop(), self._ends(hooks, end), self._context)
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                if task.cancelled():
-                    break
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-
-    async def _ends(self, hooks: Iterable[tuple[int, Plugin, Any]], end: End) -> None:
-        ex = self._ex
-        flight = self._flight
-        task = asyncio.current_task()
+        ex, flight, context = self._ex, self._flight, self._context
         marks = ex.timeline._marks
+        cancelled: asyncio.CancelledError | None = None
         start = monotonic_ns()
-        for _, plugin, hook in hooks:
-            flight.arm_end(task)
+        for _, plugin, hook in self._entered(self._chain._end):
             try:
-                await hook(ex, end)
+                left = hook(ex, end) if context is None else context.run(hook, ex, end)
+                if left is not None:
+                    task = begin(asyncio.get_running_loop(), left, context)
+                    cancelled = await self._outlast(task) or cancelled
+                    task.result()
             except asyncio.CancelledError as error:
-                while task is not None and task.uncancel():
-                    pass
                 log_failure(plugin, "on_end", TimeoutError("took too long") if flight.overdue else error, ex)
             except Exception as error:  # noqa: BLE001
                 log_failure(plugin, "on_end", error, ex)
             now = monotonic_ns()
             marks.append((plugin.name, "end", start, now))
             start = now
+        if cancelled is not None:
+            raise cancelled
+
+    async def _outlast(self, task: asyncio.Task[None]) -> asyncio.CancelledError | None:
+        """Wait until what a hook has left to do is done, or its time is over; and what cancelled us
+        meanwhile."""
+        cancelled = None
+        self._flight.arm_end(task)
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
 
     def _failed(self, plugin: Plugin, hook: str, error: Exception) -> None:
         log_failure(plugin, hook, error, self._ex)

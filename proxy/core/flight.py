@@ -144,7 +144,7 @@ class Flight:
             question.cut()
 
     def arm_end(self, task: "asyncio.Task[None] | None") -> None:
-        """This task, which now runs, has `END_LIMIT` for its next hook."""
+        """This task, which runs one plugin's `on_end`, has `END_LIMIT` from now on."""
         self._end_task = task
         self.overdue = False
         self.deadline = self._loop.time() + END_LIMIT

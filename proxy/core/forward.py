@@ -10,7 +10,7 @@ runs, one line is logged. Only then does the client get the last bytes.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import partial
 from itertools import count
 from time import monotonic_ns
@@ -44,6 +44,7 @@ from proxy.core.seal import sealed
 from proxy.core.upstream import Answer, Outgoing
 from proxy.core.watch import watch
 
+_LOW = [f"{number:03x}" for number in range(0x1000)]
 _WITHOUT_BODY_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 
 
@@ -97,6 +98,13 @@ class Setup:
         self.dry_runs = any(DRY_RUN in plugin.provides for plugin in chain.plugins)
 
 
+def _ids() -> Iterator[str]:
+    prefix = os.urandom(8).hex()
+    for block in count():
+        # Digits cost most of what an id does, so nearly all of them are written once.
+        yield from map(f"{prefix}{block:07x}".__add__, _LOW)
+
+
 class Forwarder:
     """Takes requests as ASGI gives them; one per process."""
 
@@ -104,8 +112,8 @@ class Forwarder:
         self.setup = setup
         self.deadlines = deadlines
         self.endpoint = gate.Paths().endpoint
-        self._ids = count()
-        self._prefix = os.urandom(8).hex()
+        self.next_id: Callable[[], str] = _ids().__next__
+        """A request id: unique in this process by its count, across processes by its random beginning."""
 
     def forward(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request by sending it upstream."""
@@ -117,10 +125,6 @@ class Forwarder:
         The app finds the exchange in `scope["weir.exchange"]`.
         """
         return Trip(self, scope, receive, send).go(app)
-
-    def next_id(self) -> str:
-        """A request id: unique in this process by its count, across processes by its random beginning."""
-        return f"{self._prefix}{next(self._ids):010x}"
 
 
 class Trip:
@@ -256,7 +260,8 @@ class Trip:
         source.awaited = False
         ex.timeline.response = monotonic_ns()
         response = ex.response
-        response.begin(answer.status, Headers(headers.towards_client(answer.headers)))
+        passed, declaring = headers.passed_on(answer.headers)
+        response.begin(answer.status, Headers(passed), declaring)
         if answer.status == 204:
             response.headers.remove(b"content-length")  # RFC 9110, 8.6
         if b"te" in self._named:

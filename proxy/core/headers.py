@@ -7,9 +7,9 @@ towards the client; plugins see what a client says in one. Everything else stays
 
 import ipaddress
 from collections.abc import Sequence
-from operator import itemgetter
 
 from proxy.api.headers import Headers
+from proxy.api.response import DECLARING
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Pairs = list[tuple[bytes, bytes]]
@@ -59,33 +59,8 @@ def named_by(connection: bytes) -> frozenset[bytes]:
     return frozenset(token.strip() for token in lowered.split(b",")) - _NOT_NAMED
 
 
-class _Dropped:
-    """Which fields do not pass one leg. Names repeat, so those that pass are remembered, in a bound: where
-    all of a message do, that is seen without a loop in Python."""
-
-    def __init__(self, names: frozenset[bytes], prefix: bytes) -> None:
-        self._names = names
-        self._prefix = prefix
-        self._passing: set[bytes] = set()
-
-    def pass_all(self, pairs: Pairs) -> bool:
-        """Whether nothing of this is dropped."""
-        if self._passing.issuperset(map(_FIRST, pairs)):
-            return True
-        dropped = False
-        for name, _ in pairs:
-            if name in self._names or name.startswith(self._prefix):
-                dropped = True
-            elif len(self._passing) < 4096 and len(name) <= 64:
-                self._passing.add(name)
-        return not dropped
-
-    def __call__(self, pair: tuple[bytes, bytes]) -> bool:
-        return pair[0] in self._names or pair[0].startswith(self._prefix)
-
-
-_FIRST = itemgetter(0)
-_TO_CLIENT = _Dropped(HOP_BY_HOP, OURS)
+_PASSING: set[bytes] = set()
+"""Names that were met and just go back: the same few come again and again. Bounded."""
 
 
 def towards_upstream(pairs: Pairs) -> Pairs:
@@ -99,13 +74,30 @@ def towards_upstream(pairs: Pairs) -> Pairs:
 
 def towards_client(pairs: Pairs) -> Pairs:
     """The upstream's fields that go back."""
-    if _TO_CLIENT.pass_all(pairs):
-        return pairs.copy()
-    kept = [pair for pair in pairs if not _TO_CLIENT(pair)]
+    return passed_on(pairs)[0]
+
+
+def passed_on(pairs: Pairs) -> tuple[Pairs, Pairs]:
+    """The same, and of what goes back what is `DECLARING`: both by one look at each field."""
+    declaring: Pairs = []
+    dropped = False
+    for pair in pairs:
+        name = pair[0]
+        if name in _PASSING:
+            continue
+        if name in DECLARING:
+            declaring.append(pair)
+        elif name in HOP_BY_HOP or name.startswith(OURS):
+            dropped = True
+        elif len(_PASSING) < 4096 and len(name) <= 64:
+            _PASSING.add(name)
+    if not dropped:
+        return pairs.copy(), declaring
+    kept = [pair for pair in pairs if not (pair[0] in HOP_BY_HOP or pair[0].startswith(OURS))]
     for name, value in pairs:
         if name == b"connection":
             kept = without(kept, named_by(value))
-    return kept
+    return kept, [pair for pair in kept if pair[0] in DECLARING]
 
 
 def without(pairs: Pairs, names: frozenset[bytes]) -> Pairs:

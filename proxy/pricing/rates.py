@@ -112,7 +112,7 @@ class Rates:
         """`row` has US dollars per million tokens by unit, and `factor` multiplies them all."""
         rates = {unit: EXACT.multiply(row[unit], factor) for unit in TOKEN_UNITS if unit in row}
         self._rates, self._unit = _whole(_completed(rates, reads_images))
-        # Most answers need only these. None: take the long way.
+        # Most answers need only these.
         self._input, self._output = self._rates.get("input"), self._rates.get("output")
         # What a token of input costs more if a cache had it, or took it; less, as a rule.
         self._cached = self._rates.get("cached_input", 0) - (self._input or 0)
@@ -124,13 +124,25 @@ class Rates:
 
     def charge(self, usage: Usage) -> tuple[Decimal | None, tuple[str, ...]]:
         """What these tokens cost, and the flags of `Cost` that go with it. Exact; None without a rate."""
-        cached, written, output = usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens
+        amount = self.text(usage)
+        if amount is not None:
+            return amount, ()
+        parts, cut = partition(usage)
+        missing = tuple(f"no_rate={unit}" for unit in parts if parts[unit] and unit not in self._rates)
+        flags = (*missing, CLAMPED) if cut else missing
+        return (None if missing else self._sum(parts, self._rates)), flags
+
+    def text(self, usage: Usage) -> Decimal | None:
+        """The short way to what `charge` says of text, and so of nearly every answer. None: take the long
+        way, for what is not text, has no rate, or contradicts itself."""
+        tokens, output = usage.input_tokens, usage.output_tokens
+        cached, written = usage.cached_tokens, usage.cache_write_tokens
         if (
             self._input is None
             or (output and (self._output is None or output < 0))
             or cached < 0
             or written < 0
-            or cached + written > usage.input_tokens
+            or cached + written > tokens
             or usage.audio_input_tokens
             or usage.image_input_tokens
             or usage.audio_output_tokens
@@ -139,18 +151,13 @@ class Rates:
             or usage.cached_image_tokens
             or usage.cache_write_12h_tokens
         ):
-            parts, cut = partition(usage)
-            missing = tuple(f"no_rate={unit}" for unit in parts if parts[unit] and unit not in self._rates)
-            flags = (*missing, CLAMPED) if cut else missing
-            return (None if missing else self._sum(parts, self._rates)), flags
-        total = usage.input_tokens * self._input
-        if output and self._output:
-            total += output * self._output
+            return None
+        total = tokens * self._input + output * (self._output or 0)
         if cached:
             total += cached * self._cached
         if written:
             total += written * self._write
-        return _amount(total, self._unit), ()
+        return _normalize(_multiply(total, self._unit))
 
     def spread(self, usage: Usage) -> tuple[Decimal, Decimal] | None:
         """The least and the most that these tokens cost, when nobody knows what a cache had or took."""
@@ -208,7 +215,7 @@ class Ceiling:
             total += output_tokens * (self._output or 0)
         if self._finer > 1:
             total = -(-total // self._finer)
-        return _amount(total, self._unit)
+        return _normalize(_multiply(total, self._unit))
 
 
 def _completed(row: Mapping[str, Decimal], reads_images: bool) -> dict[str, Decimal]:

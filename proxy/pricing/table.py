@@ -14,7 +14,7 @@ from . import schema
 from .catalogue import Catalogue, Offer
 from .names import LONGEST
 from .schema import Document, UnknownModel, UpstreamEntry
-from .tariff import NO_USAGE, SERVED, UNKNOWN, Tariff
+from .tariff import NO_USAGE, SERVED, UNKNOWN, Period, Tariff
 from .values import Cost, Model, Usage
 
 REMEMBERED: Final = 4096
@@ -35,8 +35,14 @@ class _Chosen:
 
     offer: Offer | None
     tariff: Tariff | None
+    always: Period | None
+    """The tariff's, which most models have."""
     model: str | None
     flags: tuple[str, ...]
+
+
+class _TooLong(Exception):
+    """A name that is not worth looking up, and too large to be remembered."""
 
 
 def parse(tree: object) -> "Table":
@@ -110,12 +116,28 @@ class Table:
         at: float | None = None,
     ) -> Cost:
         """What a usage costs, exactly. See `Prices.cost`; `Cost.flags` has what was assumed or is missing."""
-        served = usage.model
-        if served is not None and len(served) > LONGEST:
-            served = None
-        if model is not None and len(model) > LONGEST:
-            model = None
-        chosen = self._chosen(served, model, upstream, SERVED.get(usage.service_tier, UNKNOWN))
+        try:
+            chosen = self._chosen(usage.model, model, upstream, usage.service_tier)
+        except _TooLong:
+            chosen = self._chosen(_short(usage.model), _short(model), upstream, _tier(usage.service_tier))
+        period = chosen.always
+        if period is None and chosen.tariff is not None:
+            period = chosen.tariff.at(at)
+        # Nearly all: text that was counted, and nothing besides. It takes half of what `_cost` takes.
+        if (
+            period is not None
+            and usage.input_tokens <= period.line
+            and usage.provenance == "measured"
+            and usage.reported_cost is None
+            and not usage.other_units
+            and not usage.clamped
+            and (amount := period.rates.text(usage)) is not None
+        ):
+            flags = chosen.flags + period.flags
+            return Cost(amount, amount, amount, "measured", self._version, chosen.model, flags)
+        return self._cost(usage, chosen, period, upstream)
+
+    def _cost(self, usage: Usage, chosen: _Chosen, period: Period | None, upstream: str | None) -> Cost:
         name, flags = chosen.model, chosen.flags
         provenance, version = usage.provenance, self._version
         amount = usage.reported_cost
@@ -123,7 +145,6 @@ class Table:
             return Cost(amount, amount, amount, provenance, version, name, (REPORTED,))
         if chosen.tariff is None or provenance == "none":
             return Cost(None, None, None, provenance, version, name, flags or (NO_USAGE,))
-        period = chosen.tariff.at(at)
         if period is None:
             return Cost(None, None, None, provenance, version, name, (*flags, NO_PRICE_YET))
         amount, found = period.charge(usage)
@@ -147,10 +168,15 @@ class Table:
 
         What is not counted in tokens is not in it: tools, and models that are sold by the second or image.
         """
-        tier = SERVED.get(service_tier, UNKNOWN)
-        chosen = self._chosen(None, _bounded(model), upstream, tier)
-        offer, tariff = chosen.offer, chosen.tariff
-        if offer is None or tariff is None or (period := tariff.at(at)) is None:
+        try:
+            chosen = self._chosen(None, model, upstream, service_tier)
+        except _TooLong:
+            chosen = self._chosen(None, _short(model), upstream, _tier(service_tier))
+        period = chosen.always
+        if period is None and chosen.tariff is not None:
+            period = chosen.tariff.at(at)
+        offer = chosen.offer
+        if offer is None or period is None:
             return None
         ceiling = period.ceiling(input_tokens)
         if output_tokens is None:
@@ -169,7 +195,7 @@ class Table:
         at: float | None = None,
     ) -> Decimal | None:
         """What so many uncached tokens of text cost, or None."""
-        tariff = self._chosen(None, _bounded(model), upstream, SERVED.get(service_tier, UNKNOWN)).tariff
+        tariff = self._chosen(None, _short(model), upstream, _tier(service_tier)).tariff
         period = None if tariff is None else tariff.at(at)
         return None if period is None else period.input(input_tokens)
 
@@ -179,8 +205,15 @@ class Table:
     def _look_up(self, name: str, upstream: str | None) -> Offer | None:
         return self._catalogue(upstream).find(name)
 
-    def _choose(self, served: str | None, requested: str | None, upstream: str | None, tier: str) -> _Chosen:
-        """The model that served, else the one that was asked for, else the one that stands in for both."""
+    def _choose(
+        self, served: str | None, requested: str | None, upstream: str | None, tier: str | None
+    ) -> _Chosen:
+        """The model that served, else the one that was asked for, else the one that stands in for both.
+
+        Raises `_TooLong`, and so what is asked for again and again need not be measured.
+        """
+        if max(map(len, filter(None, (served, requested, tier))), default=0) > LONGEST:
+            raise _TooLong
         catalogue = self._catalogue(upstream)
         flags: tuple[str, ...] = ()
         offer = None
@@ -193,11 +226,15 @@ class Table:
                 offer = self._find(stand_in, upstream)
                 flags = (UNKNOWN_MODEL, f"priced_as={stand_in}")
         if offer is None:
-            return _Chosen(None, None, None, flags)
-        tier = catalogue.default_service_tier if tier == "auto" else tier
-        return _Chosen(offer, offer.tariff(tier), offer.entry.id, flags)
+            return _Chosen(None, None, None, None, flags)
+        priced_as = SERVED.get(tier, UNKNOWN)
+        tariff = offer.tariff(catalogue.default_service_tier if priced_as == "auto" else priced_as)
+        return _Chosen(offer, tariff, tariff.always, offer.entry.id, flags)
 
 
-def _bounded(name: str | None) -> str | None:
-    """A name that is worth looking up, and small enough to be remembered."""
+def _short(name: str | None) -> str | None:
     return name if name is None or len(name) <= LONGEST else None
+
+
+def _tier(tier: str | None) -> str | None:
+    return tier if tier is None else tier[:LONGEST]  # no tier is as long as what is left

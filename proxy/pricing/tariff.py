@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final
 
 from .rates import CLAMPED, EXACT, Ceiling, Rates
@@ -32,6 +33,7 @@ NO_USAGE: Final = "no_usage"
 FELL_BACK: Final = "tier_priced_as=standard"
 
 ALWAYS: Final = float("-inf")
+NEVER: Final = float("inf")
 MARGIN: Final = 20
 """One part in so many is how far an estimate of the input may be off, near the line of a long context."""
 
@@ -40,38 +42,41 @@ _READS_IMAGES: Final = frozenset(("chat", "responses", "completion"))
 
 
 class Period:
-    """From `starts` (seconds since 1970) on, the prices are these."""
+    """From `starts` (seconds since 1970) to `ends`, the prices are these."""
 
     __slots__ = (
-        "_above",
         "_by_unit",
         "_ceiling",
-        "_flags",
         "_long",
         "_long_ceiling",
         "_long_flags",
-        "_rates",
         "_units",
+        "ends",
+        "flags",
+        "line",
+        "rates",
         "starts",
     )
 
     def __init__(self, entry: PriceEntry, model: ModelEntry, tier: str, tools: Row, factor: Decimal) -> None:
         reads_images = model.kind in _READS_IMAGES
-        row, self._flags = _row(entry.rows, tier)
-        self._rates = Rates(row, factor=factor, reads_images=reads_images)
-        self._ceiling = self._long_ceiling = Ceiling([self._rates])
+        row, self.flags = _row(entry.rows, tier)
+        self.rates = Rates(row, factor=factor, reads_images=reads_images)
+        self.line: float = NEVER
+        """Tokens of input up to which `rates` count, and `flags` go with what they say."""
+        self._ceiling = self._long_ceiling = Ceiling([self.rates])
         self._long: Rates | None = None
         self._long_flags: tuple[str, ...] = ()
-        self._above = 0
         if entry.above is not None:
             long_row, flags = _row(entry.long_rows, tier)
             self._long = Rates(long_row, factor=factor, reads_images=reads_images)
             self._long_flags = (LONG, *flags)
-            self._long_ceiling = Ceiling([self._rates, self._long])
-            self._above = entry.above
+            self._long_ceiling = Ceiling([self.rates, self._long])
+            self.line = entry.above
         self._units = UnitRates(row, entry.per_image, {**tools, **model.tools}, factor=factor)
-        self._by_unit = bool(self._units) and not self._rates
+        self._by_unit = bool(self._units) and not self.rates
         self.starts = beginning(entry)
+        self.ends = NEVER
 
     def charge(self, usage: Usage) -> tuple[Decimal | None, tuple[str, ...]]:
         """What a usage costs, and the flags of `Cost` that go with it. Exact; None where a rate is missing.
@@ -79,8 +84,8 @@ class Period:
         One token of input above the line, cached ones included, and the whole request is at the rates of a
         long context.
         """
-        rates, flags = self._rates, self._flags
-        if self._long is not None and usage.input_tokens > self._above:
+        rates, flags = self.rates, self.flags
+        if self._long is not None and usage.input_tokens > self.line:
             rates, flags = self._long, self._long_flags
         amount, found = rates.charge(usage)
         if found:
@@ -113,29 +118,29 @@ class Period:
 
     def input(self, tokens: int) -> Decimal | None:
         """What so many tokens of uncached text cost."""
-        rates = self._long if self._long is not None and tokens > self._above else self._rates
+        rates = self._long if self._long is not None and tokens > self.line else self.rates
         return rates.input(tokens)
 
     def ceiling(self, input_tokens: int) -> Ceiling:
         """The dearest rates for an input that is only estimated."""
-        if self._long is not None and input_tokens > self._above - self._above // MARGIN:
+        if self._long is not None and input_tokens > self.line - self.line // MARGIN:
             return self._long_ceiling
         return self._ceiling
 
     def _possible(self, input_tokens: int) -> tuple[Rates, ...]:
         """The rates that may count for an input that is only estimated: near the line, both."""
         if self._long is None:
-            return (self._rates,)
-        margin = self._above // MARGIN
-        if input_tokens > self._above + margin:
+            return (self.rates,)
+        margin = self.line // MARGIN
+        if input_tokens > self.line + margin:
             return (self._long,)
-        return (self._rates,) if input_tokens <= self._above - margin else (self._rates, self._long)
+        return (self.rates,) if input_tokens <= self.line - margin else (self.rates, self._long)
 
 
 class Tariff:
     """What a model costs at a tier; see `Period`."""
 
-    __slots__ = ("_always", "_newest_first")
+    __slots__ = ("_last", "_newest_first", "always")
 
     def __init__(
         self,
@@ -146,15 +151,24 @@ class Tariff:
     ) -> None:
         """`tier` is one of the values of `SERVED` but for `auto`, or `UNKNOWN`; `tools` are the table's."""
         self._newest_first = [Period(entry, model, tier, tools, factor) for entry in reversed(model.prices)]
-        # Most models have had one price all along.
-        self._always = next((period for period in self._newest_first[:1] if period.starts == ALWAYS), None)
+        for newer, older in pairwise(self._newest_first):
+            older.ends = newer.starts
+        self._last = self._newest_first[0] if self._newest_first else None
+        """The one that was asked for last, which as a rule is the next one too."""
+        self.always = self._last if self._last is not None and self._last.starts == ALWAYS else None
+        """The prices at any moment, since most models have had the same all along; None of others."""
 
     def at(self, when: float | None) -> Period | None:
         """The prices at a moment in seconds since 1970 (None: now); None if there were none yet."""
-        if self._always is not None:
-            return self._always
+        if self.always is not None:
+            return self.always
         moment = time.time() if when is None else when
-        return next((period for period in self._newest_first if period.starts <= moment), None)
+        last = self._last
+        if last is None or not last.starts <= moment < last.ends:
+            last = next((period for period in self._newest_first if period.starts <= moment), None)
+            if last is not None:
+                self._last = last
+        return last
 
 
 def beginning(entry: PriceEntry) -> float:

@@ -283,6 +283,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_bodies_take_linear_time_and_no_stack(kind: str) -> None:
     """A quadratic one would not come back from 1 MB within the test's two minutes."""

@@ -3,13 +3,20 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import wraps
+from typing import Any, cast
 
 import pytest
 
-from proxy.api import COST, IDENTITY, End, Event, Exchange, Plugin, Slot
+from proxy.api import COST, IDENTITY, End, Event, Exchange, Headers, Plugin, Request, Slot
 from proxy.api.testing import Script, json, play, post, sse
 from proxy.core import flight as flight_module
-from proxy.core.chain import Chain, ChainError
+from proxy.core.chain import Chain, ChainError, Run
+from proxy.core.deadlines import Deadlines
+from proxy.core.flight import Flight
+from proxy.core.forward import COMPLETED
 
 ASK = post("/v1/chat/completions", {"model": "gpt-4o"})
 
@@ -156,6 +163,127 @@ async def test_a_timeout_of_a_hooks_own_still_works() -> None:
     await play([Times()], ASK, json({}))
     await play([Times()], ASK, hangs, leaves_after=1)
     assert seen == ["request", "response", "end"] * 2
+
+
+# -- plain functions -----------------------------------------------------------------------------------
+
+VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="outside")
+
+
+class Plain(Plugin):
+    """Sets a context variable and resets it; `leaves` is what its `on_end` leaves to be awaited."""
+
+    def __init__(self, seen: list[str], leaves: Callable[[], Any] = lambda: None) -> None:
+        self.seen = seen
+        self.leaves = leaves
+        self.token: Token[str] | None = None
+
+    async def on_request(self, ex: Exchange) -> None:
+        self.token = VARIABLE.set("inside")
+
+    def on_response(self, ex: Exchange) -> Any:
+        self.seen.append(f"response {VARIABLE.get()}")
+
+    def on_end(self, ex: Exchange, end: End) -> Any:
+        self.seen.append(f"end {VARIABLE.get()}")
+        left = self.leaves()
+        if left is None and self.token is not None:
+            VARIABLE.reset(self.token)
+        return left
+
+
+class Coroutines(Plain):
+    """The same as coroutines."""
+
+    async def on_response(self, ex: Exchange) -> None:
+        super().on_response(ex)
+
+    async def on_end(self, ex: Exchange, end: End) -> None:
+        if (left := super().on_end(ex, end)) is not None:
+            await left
+
+
+async def run_whole(*plugins: Plugin) -> Run:
+    """An exchange's hooks without an engine around them, which has an `on_end` of its own in tests."""
+    flight = Flight(60.0)
+    headers = Headers()
+    request = Request("GET", b"/v1/models", b"", headers, cast("Any", None), "127.0.0.1", "127.0.0.1")
+    run = Run(Chain(plugins), Exchange("id-1", request, flight), flight)
+    assert await run.request() is None
+    await run.response()
+    flight.begin_ending()
+    return run
+
+
+@pytest.mark.parametrize("kinds", [(Plain, Plain), (Plain, Coroutines), (Coroutines, Plain)])
+async def test_hooks_may_be_plain_functions(kinds: tuple[type[Plain], ...]) -> None:
+    seen: list[str] = []
+
+    def fails() -> None:
+        raise RuntimeError("planted")
+
+    run = await run_whole(kinds[0](seen), kinds[1](seen, fails))
+    before = asyncio.all_tasks()
+    await run.end(COMPLETED)
+    assert seen == ["response inside", "response inside", "end inside", "end inside"]
+    assert asyncio.all_tasks() == before
+    hops = [hop.phase for hop in run._ex.timeline.hops]
+    assert hops == ["request"] * 2 + ["response"] * 2 + ["end"] * 2
+
+
+@pytest.mark.parametrize("kind", [Plain, Coroutines])
+async def test_what_an_on_end_leaves_to_be_awaited_is_shielded_and_seen_in_its_context(
+    kind: type[Plain],
+) -> None:
+    seen: list[str] = []
+    waits = asyncio.Event()
+
+    async def later() -> None:
+        await waits.wait()
+        seen.append(f"later {VARIABLE.get()}")
+
+    run = await run_whole(Plain(seen), kind(seen, later))
+    task = asyncio.create_task(run.end(COMPLETED))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    waits.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen[2:] == ["end inside", "later inside", "end inside"]
+
+
+@pytest.mark.parametrize("kind", [Plain, Coroutines])
+async def test_what_an_on_end_leaves_to_be_awaited_has_its_time(
+    kind: type[Plain], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flight_module, "END_LIMIT", 0.01)
+    seen: list[str] = []
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    run = await run_whole(Plain(seen), kind(seen, hangs))
+    deadlines = Deadlines()
+    deadlines.add(run._flight)
+    await run.end(COMPLETED)
+    deadlines.close()
+    assert seen[2:] == ["end inside", "end inside"]
+    [record] = [record for record in caplog.records if record.message == "a plugin failed"]
+    assert record.__dict__["fields"]["raised"] == "TimeoutError"
+
+
+async def test_a_chain_of_plain_on_ends_needs_no_context() -> None:
+    assert not Chain([Plain([])]).apart
+    assert Chain([Plain([]), Coroutines([])]).apart
+    wrapped = Plain([])
+    wrapped.on_end = wraps(Coroutines.on_end)(lambda ex, end: None)  # type: ignore[method-assign]
+    assert Chain([wrapped]).apart
+
+
+# -- what is logged ------------------------------------------------------------------------------------
 
 
 async def test_a_failure_is_logged_by_place_and_not_by_what_it_says(

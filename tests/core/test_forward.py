@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from proxy.api import (
     WeirError,
 )
 from proxy.api.testing import Script, Sent, get, json, play, post, sse
+from proxy.core.forward import _ids
 
 ASK = post("/v1/chat/completions", {"model": "gpt-4o"})
 STREAM = sse(b'data: {"n":1}\n\n', b'data: {"n":2}\n\n', b"data: [DONE]\n\n")
@@ -90,6 +92,19 @@ class Misbehaves(Plugin):
         self.log.append(("ended", self.place))
 
 
+class MisbehavesPlainly(Misbehaves):
+    """The same by plain functions, which return what is left to be awaited, if there is anything."""
+
+    def on_response(self, ex: Exchange) -> Any:
+        return super().on_response(ex) if self.acts["response"] else self.log.append(("response", self.place))
+
+    def on_end(self, ex: Exchange, end: End) -> Any:
+        if self.acts["end"]:
+            return super().on_end(ex, end)
+        self.log.extend((("end", self.place), ("ended", self.place)))
+        return None
+
+
 ACTS = st.fixed_dictionaries(
     {
         "request": st.sampled_from(
@@ -131,7 +146,11 @@ REQUESTS = st.sampled_from(
 
 
 @given(
-    acts=st.lists(st.tuples(ACTS, st.sampled_from(["fail", "skip"])), min_size=1, max_size=4),
+    acts=st.lists(
+        st.tuples(ACTS, st.sampled_from(["fail", "skip"]), st.sampled_from([Misbehaves, MisbehavesPlainly])),
+        min_size=1,
+        max_size=4,
+    ),
     request=REQUESTS,
     answer=ANSWERS,
     leaves_after=st.sampled_from([None, None, 0, 1, 2]),
@@ -139,14 +158,14 @@ REQUESTS = st.sampled_from(
 )
 @settings(max_examples=600, deadline=None)
 def test_on_end_runs_exactly_once_for_every_entered_plugin(
-    acts: list[tuple[dict[str, str], str]],
+    acts: list[tuple[dict[str, str], str, type[Misbehaves]]],
     request: Sent,
     answer: Script,
     leaves_after: int | None,
     cancel_after: int | None,
 ) -> None:
     log: Log = []
-    plugins = [Misbehaves(place, log, todo, policy) for place, (todo, policy) in enumerate(acts)]
+    plugins = [kind(place, log, todo, policy) for place, (todo, policy, kind) in enumerate(acts)]
 
     async def run() -> None:
         task = asyncio.create_task(play(plugins, request, answer, leaves_after=leaves_after))
@@ -546,6 +565,14 @@ async def test_both_forms_of_a_path_mean_the_same(path: str, target: str) -> Non
     played = await play([], Sent("GET", path, query="a=%20b&&c", pieces=[]))
     assert played.forwarded is not None
     assert played.forwarded.target == f"{target}?a=%20b&&c"
+
+
+def test_request_ids_are_a_beginning_of_the_process_and_a_count() -> None:
+    ids = list(islice(_ids(), 0x2003))
+    assert [id[:16] for id in ids] == [ids[0][:16]] * len(ids)
+    assert [int(id[16:], 16) for id in ids] == list(range(len(ids)))
+    assert {len(id) for id in ids} == {26}
+    assert next(_ids())[:16] != ids[0][:16]
 
 
 async def test_every_answer_has_our_request_id_and_where_the_time_went() -> None:

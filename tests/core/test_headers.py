@@ -5,11 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.api.headers import Headers
+from proxy.api.response import DECLARING, Response
 from proxy.core.headers import (
     HOP_BY_HOP,
     Network,
     client_address,
     named_by,
+    passed_on,
     towards_client,
     towards_upstream,
     with_credential,
@@ -120,10 +122,13 @@ _NAMES = st.sampled_from(
         b"te",
         b"upgrade",
         b"content-length",
+        b"content-type",
+        b"content-encoding",
         b"expect",
     ]
 )
-_PAIRS = st.lists(st.tuples(_NAMES, st.sampled_from([b"x-a", b"close", b"1"])), max_size=10)
+_VALUES = st.sampled_from([b"x-a", b"close", b"1", b"content-type", b"text/event-stream", b" GZIP"])
+_PAIRS = st.lists(st.tuples(_NAMES, _VALUES), max_size=10)
 
 
 @settings(max_examples=200, deadline=None)
@@ -137,6 +142,21 @@ def test_what_stays_stays_in_order(pairs: list[tuple[bytes, bytes]]) -> None:
         assert all(pair in rest for pair in kept)
         assert not {name for name, _ in kept} & ends
         assert kept.count((b"accept", b"1")) == pairs.count((b"accept", b"1"))
+    passed, declaring = passed_on(pairs)
+    assert passed == towards_client(pairs)
+    assert passed is not pairs
+    assert declaring == [pair for pair in passed if pair[0] in DECLARING]
+    told, looked = Response(), Response()
+    told.begin(200, Headers(passed), declaring)
+    looked.begin(200, Headers(passed))
+    for said in ("is_stream", "is_json", "encoding", "headers", "status"):
+        assert getattr(told, said) == getattr(looked, said)
+
+
+def test_what_connection_takes_away_declares_nothing() -> None:
+    kind = (b"content-type", b"text/event-stream")
+    assert passed_on([kind, (b"connection", b"close")]) == ([kind], [kind])
+    assert passed_on([kind, (b"connection", b"content-type")]) == ([], [])
 
 
 # -- whose address it is -------------------------------------------------------------------------------

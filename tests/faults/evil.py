@@ -60,9 +60,15 @@ _settling = Limiter.on_end
 
 async def _settling_twice(limiter: Limiter, ex: Exchange, end: End) -> None:
     if ex.request.headers.get("x-evil") == "settled twice":
-        await _settling(limiter, ex, end)
+        await _settled(limiter, ex, end)
         ex[HELD].held = True
-    await _settling(limiter, ex, end)
+    await _settled(limiter, ex, end)
+
+
+async def _settled(limiter: Limiter, ex: Exchange, end: End) -> None:
+    left = _settling(limiter, ex, end)
+    if left is not None:
+        await left
 
 
 async def _stall(seconds: float) -> None:

@@ -3,7 +3,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.pricing.schema import TableError, UnknownModel
@@ -183,6 +183,81 @@ def test_the_upstreams_own_figure_counts_where_it_is_trusted() -> None:
     assert prices.cost(usage, upstream="azure").amount == 2
     assert prices.cost(usage).amount == 2
     assert prices.cost(replace(usage, reported_cost=None), upstream="router").amount == 2
+
+
+LINED = {
+    "prices": [
+        {
+            "standard": {"input": "2", "cached_input": "0.5", "cache_write": "3", "output": "10"},
+            "flex": {"input": "1", "output": "5.125"},
+            "long_context": {"above_input_tokens": 1000, "standard": {"input": "4", "output": "0.3333333"}},
+        }
+    ]
+}
+TURNED = {
+    "prices": [
+        {"standard": {"input": "1", "output": "2"}},
+        {"from": "2025-06-10", "standard": {"input": "3"}},
+        {"from": "2999-01-01", "standard": {"input": "5", "output": "7"}},
+    ]
+}
+ALL = table(
+    {**MODELS, "lined": LINED, "turned": TURNED},
+    aliases={"nickname": "other"},
+    upstreams={"azure": {"multiplier": "1.1"}},
+    unknown_model={"price_as": "other"},
+)
+TOKENS = st.one_of(st.integers(-2, 12), st.sampled_from([999, 1000, 1001, 10**9, 10**15]))
+RARE = st.one_of(st.just(0), st.just(0), st.just(0), TOKENS)
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    """Mostly text; some of it contradicts itself."""
+    rare: dict[str, Any] = {
+        name: draw(RARE)
+        for name in (
+            "cache_write_tokens",
+            "audio_input_tokens",
+            "image_input_tokens",
+            "audio_output_tokens",
+            "image_output_tokens",
+            "cached_audio_tokens",
+            "cached_image_tokens",
+            "cache_write_12h_tokens",
+        )
+        if draw(st.integers(0, 5)) == 0
+    }
+    return Usage(
+        draw(TOKENS),
+        draw(TOKENS),
+        draw(RARE),
+        provenance=draw(
+            st.sampled_from(["measured", "measured", "measured", "estimated", "bounded", "none"])
+        ),
+        model=draw(st.sampled_from([None, "", "nobody's", "z" * 300, "nickname", *ALL.document.models])),
+        service_tier=draw(st.sampled_from([None, "auto", "default", "flex", "batch", "?", "z" * 300])),
+        other_units=draw(st.sampled_from([{}, {}, {"web_search": D(2)}, {"seconds": D("1.5")}])),
+        clamped=draw(st.integers(0, 5)) == 0,
+        **rare,
+    )
+
+
+@given(
+    usages(),
+    st.sampled_from([None, "chat", "lined", "turned", "y" * 300]),
+    st.sampled_from([None, "azure", "mock"]),
+    st.sampled_from([None, 0.0, 1749513599.0, 1749513600.0, 1e11]),
+)
+@settings(max_examples=500)
+def test_the_short_way_costs_what_the_long_one_does(
+    usage: Usage, model: str | None, upstream: str | None, at: float | None
+) -> None:
+    # A figure of the upstream's own, even one that does not count, is not for the short way.
+    longer = replace(usage, reported_cost=D(0))
+    cost = ALL.cost(usage, model, upstream=upstream, at=at)
+    assert cost == ALL.cost(longer, model, upstream=upstream, at=at)
+    assert str(cost.amount) == str(ALL.cost(longer, model, upstream=upstream, at=at).amount)
 
 
 # -- before the answer ---------------------------------------------------------------------------------

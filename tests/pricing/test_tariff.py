@@ -212,6 +212,19 @@ def test_the_newest_price_that_has_begun_counts(at: str, dollars: int) -> None:
     assert price(prices.at(moment(at))) == dollars
 
 
+def test_what_was_asked_before_changes_nothing() -> None:
+    starts = (None, date(2025, 6, 10), date(2026, 6, 10))
+    prices = tariff(*starts)
+    days = ["2024-01-01", "2025-06-10", "2025-06-09T23:59:59.999", "2026-06-10", "2026-06-09T23:59:59.999"]
+    for first in days:
+        for then in days:
+            prices.at(moment(first))
+            assert price(prices.at(moment(then))) == price(tariff(*starts).at(moment(then)))
+    late = tariff(*starts[1:])
+    assert price(late.at(moment("2026-06-10"))) == 2
+    assert late.at(moment("2025-06-09")) is None
+
+
 def test_a_day_begins_at_midnight_utc_wherever_weir_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     time.tzset()

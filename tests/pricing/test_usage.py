@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.pricing.table import default
-from proxy.pricing.usage import ENDPOINTS, LONGEST_NAME, MOST_DOLLARS, MOST_TOKENS, read
+from proxy.pricing.usage import ENDPOINTS, LONGEST_NAME, MOST_DOLLARS, MOST_TOKENS, _usual, read
 from proxy.pricing.values import Usage
 
 SHAPES = orjson.loads((Path(__file__).parents[1] / "data" / "usage_shapes.json").read_bytes())["shapes"]
@@ -558,3 +558,96 @@ def test_whatever_comes_is_read_or_not_and_adds_up(endpoint: str, data: Any) -> 
         assert amount >= 0
     if found.reported_cost is not None:
         assert 0 <= found.reported_cost <= 2 * MOST_DOLLARS
+
+
+# -- the short way of nearly all -----------------------------------------------------------------------------
+
+count = st.one_of(st.sampled_from([0, 1, 5, 7, 12, 10**9]), st.integers(0, 10**9 + 1))
+member: st.SearchStrategy[Any] = st.one_of(
+    count, count, count, numbers, st.sampled_from([None, True, "7", {}, []])
+)
+named = st.one_of(st.sampled_from(["gpt-4o", "default", "", None, 7, "x" * 257]))
+
+
+@st.composite
+def chats(draw: st.DrawFn) -> dict[str, Any]:
+    """Answers as OpenAI's chat has them, here and there with something that does not belong."""
+    total_in, total_out = draw(count), draw(count)
+    usage: dict[str, Any] = {
+        "prompt_tokens": total_in,
+        "completion_tokens": total_out,
+        "total_tokens": total_in + total_out,
+        "prompt_tokens_details": {
+            "cached_tokens": draw(st.integers(0, total_in)),
+            "audio_tokens": 0,
+        },
+        "completion_tokens_details": {"reasoning_tokens": draw(st.integers(0, total_out)), "audio_tokens": 0},
+    }
+    data: dict[str, Any] = {"model": "gpt-4o", "usage": usage}
+    places: list[dict[str, Any]] = [
+        data,
+        usage,
+        usage["prompt_tokens_details"],
+        usage["completion_tokens_details"],
+    ]
+    for _ in range(draw(st.integers(0, 2))):
+        place = draw(st.sampled_from(places))
+        name = draw(st.one_of(st.sampled_from([*place, "service_tier"]), names))
+        if draw(st.integers(0, 4)):
+            place[name] = draw(st.one_of(member, named, anything))
+        else:
+            place.pop(name, None)
+    return data
+
+
+@given(chats())
+@settings(max_examples=500)
+def test_the_short_way_reads_what_the_long_one_does(data: dict[str, Any]) -> None:
+    found = read("chat/completions", data)
+    # Nobody knows this member, but with it nothing is as OpenAI has it.
+    usage = data.get("usage")
+    longer = usage | {"queue_time": 1} if isinstance(usage, dict) else usage
+    assert found == read("chat/completions", data | {"usage": longer})
+
+
+CHAT: dict[str, Any] = {
+    "prompt_tokens": 12,
+    "completion_tokens": 9,
+    "total_tokens": 21,
+    "prompt_tokens_details": {"cached_tokens": 5, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 7, "audio_tokens": 0},
+}
+
+
+def test_the_short_way_is_that_of_a_chat() -> None:
+    data = {"model": "m", "service_tier": "flex", "usage": CHAT}
+    expected = Usage(12, 9, 5, reasoning_tokens=7, model="m", service_tier="flex")
+    assert _usual(data) == read("chat/completions", data) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "besides"),
+    [
+        ({"cost": 1}, {}),
+        ({"total_tokens": 28}, {}),  # reasoning that the output leaves out
+        ({"prompt_tokens": 4}, {}),
+        ({"prompt_tokens": 12.0}, {}),
+        ({"completion_tokens": 10**9 + 1, "total_tokens": 10**9 + 13}, {}),
+        ({"completion_tokens": 6, "total_tokens": 18}, {}),
+        ({"prompt_tokens_details": None}, {}),
+        ({"prompt_tokens_details": {"cached_tokens": 5, "audio_tokens": 1}}, {}),
+        ({"prompt_tokens_details": {"cached_tokens": 5, "audio_tokens": 0, "cache_write_tokens": 2}}, {}),
+        ({"completion_tokens_details": {"reasoning_tokens": 7, "audio_tokens": 2}}, {}),
+        ({"completion_tokens_details": {"reasoning_tokens": 7, "image_tokens": 2}}, {}),
+        ({}, {"output": [{"type": "web_search_call"}]}),
+        ({}, {"tool_usage": {"web_search": {"num_requests": 1}}}),
+        ({}, {"svg_usage": {"input_tokens": 1}}),
+        ({}, {"type": "response.completed"}),
+        ({}, {"model": None}),
+        ({}, {"service_tier": 7}),
+    ],
+)
+def test_what_the_short_way_is_not_for(usage: dict[str, Any], besides: dict[str, Any]) -> None:
+    data = {"model": "m", "usage": CHAT | usage} | besides
+    assert _usual(data) is None
+    assert _usual({"model": "m", "usage": CHAT}) is not None

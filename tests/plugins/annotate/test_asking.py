@@ -161,13 +161,14 @@ plain = st.sampled_from(
 @settings(max_examples=400)
 def test_the_quick_way_finds_what_the_slow_one_does(text: bytes, opened: bool) -> None:
     event = Event((b"data: {" if opened else b"") + text + b"\n\n")
-    at = asking.plain_null(event.raw)
-    assert (at == asking.NO_USAGE) == (event.raw.find(b'"usage"') < 0)
-    if at in (asking.NO_USAGE, asking.UNSURE):
+    bare = asking.bare(event.raw)
+    assert (bare is event.raw) == (event.raw.find(b'"usage"') < 0)
+    if bare is None or bare is event.raw:
         return
-    assert at + 1 == event.raw.rfind(b'"usage"')
+    before, _, after = event.raw.rpartition(b',"usage":null')
+    assert bare == before + after
     assert event.id is None
-    quick = asking.without_plain_null(event.raw, at)
+    quick = Event(bare)
     data = event.json()
     if isinstance(data, dict):
         assert data["usage"] is None
@@ -199,12 +200,30 @@ def test_the_quick_way_finds_what_the_slow_one_does(text: bytes, opened: bool) -
     ],
 )
 def test_what_the_quick_way_is_for(raw: bytes, is_plain: bool) -> None:
-    assert asking.plain_null(raw) == (raw.find(b',"usage"') if is_plain else asking.UNSURE)
+    assert asking.bare(raw) == (raw.replace(b',"usage":null', b"") if is_plain else None)
 
 
 @pytest.mark.parametrize("raw", [b"", b"data: [DONE]\n\n", b'data: {"usages":null}\n\n', b': ,"usage\n\n'])
 def test_most_events_of_who_was_not_asked_have_none(raw: bytes) -> None:
-    assert asking.plain_null(raw) == asking.NO_USAGE
+    assert asking.bare(raw) is raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_one"),
+    [
+        (b'data: {"a":1}\n\n', True),
+        (b'data: {"a":"\\n"}\n\n', True),
+        (b'data: {"a":1}\r\n\r\n', False),
+        (b'data: {"a":\rdata: 1}\n\n', False),
+        (b'data: {"a":1}\nid: 7\n\n', False),
+        (b'id: 7\ndata: {"a":1}\n\n', False),
+        (b"data: [DONE]\n\n", False),
+        (b"data: {", False),
+        (b"", False),
+    ],
+)
+def test_what_is_one_object_in_one_line(raw: bytes, is_one: bool) -> None:
+    assert asking.is_one_object(raw) is is_one
 
 
 @pytest.mark.parametrize(

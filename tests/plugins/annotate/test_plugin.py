@@ -202,6 +202,7 @@ async def test_usage_and_cost_are_filled(style: Style) -> None:
     assert format(amount, "f").encode() in style.comment()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["openai", "spaces everywhere, first", "crlf", "ids, cr, named"])
 async def test_a_stream_that_breaks_has_all_that_came_whole_and_no_comment(name: str) -> None:
     style = STYLES[name]

@@ -26,6 +26,56 @@ def left(store: MemoryStore, limit: Limit, key: str = "k") -> int:
     return hold.taken[0][2]
 
 
+def test_what_is_refused_leaves_every_bucket_and_figure_as_it_was() -> None:
+    limits = [Limit(name, "requests", 10, "hour") for name in ("used", "unused")]
+    shadow = Limit("shadow", "requests", 1, "hour", shadow=True)
+    budget, full = Limit("budget", "cost", 100, "day"), Limit("full", "in_flight", 1)
+    memory = store(Clock(), *limits, shadow, budget, full)
+    for limit in (limits[0], shadow, budget, full):
+        assert ask(memory, limit).held
+    older = memory.tables[budget.id]
+    older.fresh, older.older = older.older, older.fresh  # as sweeping does
+    before = {id: (dict(table.fresh), dict(table.older)) for id, table in memory.tables.items()}
+    counts = {id: table.admitted for id, table in memory.tables.items()}
+    hold = Hold("id", [(limit, "k", 1) for limit in (*limits, shadow, budget, full)])
+    at_once(memory.decide(hold))
+    assert (hold.held, hold.refused_by) == (False, 4)
+    assert [taken[0] is None for taken in hold.taken] == [False, False, True, False, True]
+    assert before == {id: (table.fresh, table.older) for id, table in memory.tables.items()}
+    assert counts == {id: table.admitted for id, table in memory.tables.items()}
+    refused = {limit.name for limit in (*limits, shadow, budget, full) if memory.tables[limit.id].refused}
+    assert refused == {"shadow", "full"}
+
+
+def test_what_is_refused_makes_nobody_elses_bucket_go() -> None:
+    rate, full = Limit("rate", "requests", 10, "hour"), Limit("full", "in_flight", 1)
+    memory = store(Clock(), rate, full, buckets=3)
+    for key in "abc":
+        assert ask(memory, rate, key=key).held
+    assert ask(memory, full, key="d").held
+    hold = Hold("id", [(rate, "d", 1), (full, "d", 1)])
+    at_once(memory.decide(hold))
+    assert not hold.held
+    assert [left(memory, rate, key) for key in "abcd"] == [9, 9, 9, 10]
+    assert memory.tables[rate.id].forgotten == 0
+
+
+def test_a_bucket_that_was_not_used_for_long_is_used_and_settled_on() -> None:
+    limit = Limit("a", "cost", 100, "day")
+    memory = store(Clock(), limit)
+    table = memory.tables[limit.id]
+    hold = ask(memory, limit, 10)
+    table.fresh, table.older = table.older, table.fresh
+    at_once(memory.settle(hold, {"cost": 4}))
+    assert (left(memory, limit), len(table)) == (96, 1)
+    table.fresh, table.older = table.older, table.fresh
+    assert ask(memory, limit, 90).held
+    assert (left(memory, limit), len(table)) == (6, 1)
+    table.fresh, table.older = table.older, table.fresh
+    at_once(memory.settle(hold, {"cost": 0}))  # once only
+    assert left(memory, limit) == 6
+
+
 @pytest.mark.fault("E17")
 def test_rates_do_not_mind_the_wall_clock() -> None:
     clock = Clock()

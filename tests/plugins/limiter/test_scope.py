@@ -4,7 +4,8 @@ import pytest
 
 from plugins.limiter.demand import NOTHING, Demand
 from plugins.limiter.grammar import DEFAULTS, read
-from plugins.limiter.scope import IDENTITIES, Plan, Scopes, endpoint_of, loosely, model_key
+from plugins.limiter.headers import Told
+from plugins.limiter.scope import CHOICES, IDENTITIES, Plan, Scopes, endpoint_of, loosely, model_key
 from proxy.api import Identity
 
 ALICE = Identity("alice", "192.0.2.1", "k1", "red", "customer-7")
@@ -105,9 +106,9 @@ def test_plans_are_made_once_and_not_kept_for_ever() -> None:
     assert scopes.plan("chat/completions", True) is scopes.plan("chat/completions", True)
     for number in range(5000):
         scopes.plan(f"made/up/{number}", True)
-        assert len(scopes._plans) <= 1024
+        assert len(scopes.plans) <= 1024
     scopes.plan("x" * 10_000, True)
-    assert ("x" * 10_000, True) not in scopes._plans
+    assert ("x" * 10_000, True) not in scopes.plans
     assert scopes.plan("chat/completions", True).limits
 
 
@@ -176,6 +177,21 @@ def test_limits_by_model() -> None:
     assert asked("x", by_model, for_some, model="o3-pro") == ["a=o3-pro"]
     assert asked("x", by_model, for_some) == []
     assert asked("x", for_some, {"name": "c", "requests": "1/hour"}) == ["c=alice"]
+
+
+def test_what_headers_tell_of_a_models_limits_is_made_once_and_not_kept_for_ever() -> None:
+    entries = [{"name": str(n), "requests": "1/hour", "models": [f"*{n}*"]} for n in range(10)]
+    plan = Plan(read(entries))
+    assert plan.told is None
+    for number in range(1024):
+        asks = plan.asks(ALICE, str(number), NOTHING)
+        told = plan.told_of(asks)
+        assert told is plan.told_of(asks)
+        assert [item.place for first, others in told.units for item in (first, *others)] == [
+            *range(len(asks))
+        ]
+        assert told.policy == Told(asks).policy
+        assert len(plan._told) <= CHOICES
 
 
 def test_the_name_of_a_model_is_read_without_its_case_and_cut() -> None:
