@@ -16,6 +16,7 @@ from proxy.pricing.prompt import (
     Prompt,
     max_cost,
     max_output,
+    plain,
     quick,
     read,
     read_form,
@@ -47,6 +48,7 @@ _TOKENS = b"x-weir-estimated-input-tokens"
 _METHODS = {
     method: (b"x-weir-estimate-method", method.encode()) for method in ("tiktoken", "upper_bound", "upstream")
 }
+_AS_MOST = b"application/json"
 _LOOKED_AT = frozenset((b"content-type", b"content-encoding", HEADER))
 log = logging.getLogger("weir.precost")
 
@@ -118,7 +120,7 @@ class PreCost(Plugin):
             if name not in _LOOKED_AT:
                 continue
             if name == b"content-type":
-                is_json = is_json and _may_be_json(value)
+                is_json = is_json and (value == _AS_MOST or _may_be_json(value))
                 content_type = value
             elif name == b"content-encoding":
                 is_json = is_json and value.lower() == b"identity"
@@ -127,16 +129,15 @@ class PreCost(Plugin):
         endpoint, deployment = request.endpoint, None
         if endpoint not in ENDPOINTS:
             endpoint, deployment = operation(endpoint)
-        if endpoint in FORMS and request.method == "POST" and b"json" not in content_type:
-            if dry:
-                raise impossible()
-            await self._upload(ex, endpoint, content_type, deployment)
-            return
+            if endpoint in FORMS and request.method == "POST" and b"json" not in content_type:
+                if dry:
+                    raise impossible()
+                await self._upload(ex, endpoint, content_type, deployment)
+                return
         # Where unknown models are rejected, what cannot be read must not be a way around.
         readable = is_json or (endpoint in ENDPOINTS and self._rejects_unknown)
         if readable and request.method == "POST" and (endpoint in ENDPOINTS or endpoint in FORMS):
             try:
-                raw = await request.read()
                 body = await request.json()
             except ClientError as error:
                 if dry or error.code != "invalid_json" or self._rejects_unknown:
@@ -145,12 +146,14 @@ class PreCost(Plugin):
             if deployment is not None and isinstance(body, dict) and not isinstance(body.get("model"), str):
                 body = {**body, "model": deployment}
             known = self._known(body.get("model"), ex.upstream) if isinstance(body, dict) else None
-            if quick(raw, body):
-                prompt = read(endpoint, body, known)
-            else:
-                prompt = await self._in_thread(read, endpoint, body, known)
+            prompt = plain(endpoint, body, known)
+            if prompt is None:
+                if quick(await request.read(), body):
+                    prompt = read(endpoint, body, known)
+                else:
+                    prompt = await self._in_thread(read, endpoint, body, known)
             if prompt is not None:
-                theirs = None if self._counter is None else self._counter.of(ex, raw, body)
+                theirs = None if self._counter is None else self._counter.of(ex, await request.read(), body)
                 if _is_small(prompt) and tokens.loaded(prompt.encoding) and not dry and theirs is None:
                     self._fill(ex, prompt, known, prompt.count())
                 else:
@@ -159,7 +162,7 @@ class PreCost(Plugin):
         if dry:
             raise impossible()
 
-    async def on_response(self, ex: Exchange) -> None:
+    def on_response(self, ex: Exchange) -> None:
         """Tell the estimate."""
         estimate = ex.get(ESTIMATE)
         if estimate is None:
@@ -170,8 +173,9 @@ class PreCost(Plugin):
         counted = estimate.input_tokens
         pairs.append((_TOKENS, b"%d" % (estimate.input_bound if counted is None else counted)))
         pairs.append(_METHODS[estimate.method])
-        if estimate.max_cost is not None:
-            pairs.append((_COST, format(estimate.max_cost, "f").encode()))
+        if (cost := estimate.max_cost) is not None:
+            text = str(cost)  # in half the time that `format` takes; but it may write an exponent
+            pairs.append((_COST, (format(cost, "f") if "E" in text else text).encode()))
 
     async def _upload(self, ex: Exchange, endpoint: str, content_type: bytes, deployment: str | None) -> None:
         """Estimate a form, if its first bytes say which model it is for."""
@@ -312,4 +316,4 @@ def _is_small(prompt: Prompt) -> bool:
 
 def _may_be_json(content_type: bytes) -> bool:
     """Upstreams take JSON for what it is, whatever it is declared to be; only forms are something else."""
-    return content_type == b"application/json" or not content_type.lower().lstrip().startswith(b"multipart/")
+    return not content_type.lower().lstrip().startswith(b"multipart/")

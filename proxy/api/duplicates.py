@@ -30,6 +30,12 @@ AT_ONCE = 256 * 1024
 AT_A_GLANCE = 1024
 """Bytes of a body that is searched for its own few names, one by one: in a longer one they are looked for
 together."""
+_LONG = 16 * 1024
+"""Bytes of a body in which a text that is nearly all of it is looked for. A shorter is written as soon."""
+_FEW = 32
+"""Values of a body among which that text is looked for."""
+_EDGE = 32
+"""Of so many bytes one at most may be outside of that text: twice as many are searched."""
 NAMES = 100_000
 """Names that are told apart. Only a body that was made to be slow has more of them, and it is refused."""
 _SLICE = 64 * 1024
@@ -55,13 +61,15 @@ def ambiguous(raw: bytes, body: Any) -> str | None:
     """
     if not isinstance(body, dict):
         return None
+    size = len(raw)
+    if (size <= AT_A_GLANCE and _each_once(raw, body)) or (size >= _LONG and _beside_a_text(raw, body)):
+        return None
     names = "".join(body)
     if not (names.islower() and names.isascii()):
         for name in body:
             if name not in METERED and (meant := name.casefold()) in METERED:
                 return f"Write `{meant}` in lower case: servers differ in what other spellings mean."
-    size = len(raw)
-    if (size <= AT_A_GLANCE and _each_once(raw, body)) or (size <= AT_ONCE and _as_written(raw, body)):
+    if size <= AT_ONCE and _as_written(raw, body):
         return None
     # The name that each match has spelled plainly; empty for an escape.
     found = _quick.findall(raw) if size <= AT_ONCE else [m[1] or b"" for m in _sliced(_quick, raw)]
@@ -76,14 +84,41 @@ def ambiguous(raw: bytes, body: Any) -> str | None:
 
 def _each_once(raw: bytes, body: dict[str, Any]) -> bool:
     """Whether each name of the object stands in these bytes just once, however many blanks there are between
-    (4 µs less for 500 bytes). No other way to spell it does without this escape."""
-    if raw.find(b"\\u00") >= 0:
+    (4 µs less for 500 bytes), and none is written in capitals. No other way to spell it does without this
+    escape."""
+    if raw.find(b"\\") >= 0 and raw.find(b"\\u00") >= 0:  # a single byte is found in a fifth of the time
         return False
     for name in body:
         quoted = _QUOTED.get(name)
-        if quoted is not None and raw.count(quoted) != 1:
+        if quoted is None:
+            if not (name.islower() and name.isascii()):
+                return False
+        elif raw.count(quoted) != 1:
             return False
     return True
+
+
+def _beside_a_text(raw: bytes, body: dict[str, Any]) -> bool:
+    """Whether one text is nearly all of these bytes, and `_each_once` holds for the rest (9 of 10 µs less for
+    a prompt of 100 KB, and a ms for a picture of one MB).
+
+    In JSON no text takes fewer bytes than it has characters. So it begins no further from the start than the
+    body is longer than the text, and ends no further from the end; whatever else is in the body stands there.
+    """
+    size = len(raw)
+    nearly = size - size // _EDGE
+    values: list[Any] = list(body.values()) if len(body) <= _FEW else []
+    for value in values:
+        if isinstance(value, str):
+            if len(value) >= nearly:
+                rest = size - len(value)
+                return _each_once(raw[:rest] + raw[-rest:], body)
+        elif isinstance(value, dict):
+            if len(values) + len(value) <= _FEW:
+                values += value.values()
+        elif isinstance(value, list) and len(values) + len(value) <= _FEW:
+            values += value
+    return False
 
 
 def _as_written(raw: bytes, body: dict[str, Any]) -> bool:

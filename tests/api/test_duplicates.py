@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.api.duplicates import _LONGEST, _SLICE, AT_ONCE, METERED, NAMES, ambiguous
+from proxy.api.duplicates import (
+    _EDGE,
+    _FEW,
+    _LONG,
+    _LONGEST,
+    _SLICE,
+    AT_ONCE,
+    METERED,
+    NAMES,
+    _beside_a_text,
+    ambiguous,
+)
 from proxy.pricing.prompt import ENDPOINTS, read
 
 
@@ -185,3 +196,72 @@ def test_a_short_body_is_told_what_a_long_one_is(members: list[tuple[str, str]],
     plainly = [orjson.loads(f'"{name}"') for name, _ in members]
     if "Model" not in plainly:
         assert (told is None) == all(plainly.count(name) < 2 for name in METERED)
+
+
+TEXT_TO_BE_ALL = st.sampled_from(
+    ["x", "x y", "\\u00e9", "\u00e9", '\\"model\\":', "model\\n", "\\ud83d\\ude00"]
+)
+
+
+@st.composite
+def _long_bodies(draw: Any) -> bytes:
+    """An object with a text somewhere in it that is nearly all of it, or not quite."""
+    unit = draw(TEXT_TO_BE_ALL)
+    text = '"' + unit * draw(st.sampled_from([_LONG // len(unit), 2 * _LONG])) + '"'
+    front, behind = draw(MEMBERS), draw(MEMBERS)
+    key = draw(st.sampled_from(["x", "model", "messages", "n"]))
+    within = draw(
+        st.sampled_from(["%s", '{"content": %s}', '[{"n": [%s]}, {"role": 1}]', "[" * 40 + "%s" + "]" * 40])
+    )
+    members = [*front, (key, within % text), *behind]
+    blank = draw(st.sampled_from(["", " ", " " * (_LONG // _EDGE // 8)]))
+    return ("{" + f",{blank}".join(f'"{name}":{blank}{value}' for name, value in members) + "}").encode()
+
+
+@given(_long_bodies())
+def test_what_stands_beside_a_long_text_is_told_what_it_is_told_otherwise(raw: bytes) -> None:
+    told = look(raw)
+    beside = _beside_a_text(raw, orjson.loads(raw))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proxy.api.duplicates._beside_a_text", lambda raw, body: False)
+        assert look(raw) == told
+        patch.setattr("proxy.api.duplicates._as_written", lambda raw, body: False)
+        told_by_search = look(raw)
+    assert told_by_search == told
+    assert not (beside and told_by_search is not None and "twice" in told_by_search)
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 100_000, "a line of some seventy characters, as they are written in mails\n" * 1500]
+)
+def test_a_long_text_is_not_searched(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+    body = {"model": "gpt-4o", "messages": messages, "stream": True}
+    raw = orjson.dumps(body, option=orjson.OPT_INDENT_2)
+    assert _beside_a_text(raw, body)
+    for twice in (raw[:-1] + b',"model":1}', b'{"model":1,' + raw[1:]):
+        assert not _beside_a_text(twice, orjson.loads(twice))
+        assert look(twice) is not None
+    monkeypatch.setattr("proxy.api.duplicates._as_written", None)
+    monkeypatch.setattr("proxy.api.duplicates._quick", None)
+    assert look(raw) is None
+
+
+@pytest.mark.parametrize("pad", [0, 1000, 3000])
+def test_all_that_stands_beside_a_long_text_is_looked_at(pad: int) -> None:
+    """The second name may be next to the text, with everything else behind it or before it."""
+    text, rest = b'"y":"' + b"x" * 100_000 + b'"', b'"z":"' + b"z" * pad + b'"'
+    once, twice = [rest, b'"model":1', text], [rest, b'"model":1', b'"model":2', text]
+    for members, told in ((once, None), (twice, "twice")):
+        for order in (members, members[::-1], [*members[1:], members[0]], [members[-1], *members[:-1]]):
+            raw = b"{" + b",".join(order) + b"}"
+            assert _beside_a_text(raw, orjson.loads(raw)) is (told is None)
+            assert (told or "None") in str(look(raw))
+
+
+def test_a_long_text_is_looked_for_among_few_values() -> None:
+    text = "x" * 100_000
+    assert _beside_a_text(orjson.dumps(few := {"x": [1] * (_FEW - 2), "y": text}), few)
+    for many in ({"x": [text, *[1] * _FEW]}, {"x": {"y": text, **{f"{n}": n for n in range(_FEW)}}}):
+        assert not _beside_a_text(orjson.dumps(many), many)
+    assert not _beside_a_text(orjson.dumps(wide := {f"{n}": text for n in range(_FEW + 1)}), wide)

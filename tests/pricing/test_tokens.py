@@ -141,6 +141,7 @@ def test_where_no_token_ends_the_cut_costs_a_few_tokens_at_most(text: str, encod
         assert abs(tokens.count(text, encoding) - plain(text, encoding)) <= 3 * cuts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "encoding"),
     [

@@ -18,7 +18,8 @@ from proxy.pricing.values import Model
 MOST = 2**31 - 1
 """No number of a request counts for more."""
 _LONG = 1024
-_NO_UNITS: Mapping[str, Decimal] = {}
+NO_UNITS: Mapping[str, Decimal] = {}
+"""Of what is counted in tokens alone."""
 _BASE64 = re.compile(rf"[\w+/-]{{{_LONG}}}", re.ASCII)
 
 
@@ -63,7 +64,7 @@ class Tally:
         *,
         output: int | None,
         choices: int = 1,
-        units: Mapping[str, Decimal] = _NO_UNITS,
+        units: Mapping[str, Decimal] = NO_UNITS,
     ) -> Prompt:
         """What was found, as a prompt."""
         texts = self.texts

@@ -27,11 +27,12 @@ class Traits(NamedTuple):
 
 def traits_for(model: str | None, encoding: str | None = None) -> Traits:
     """The traits of a model, those of gpt-4o for what is not known; with this encoding if one is given."""
-    return _traits("" if model is None else model[:LONGEST], encoding)
+    return known_traits("" if model is None else model[:LONGEST], encoding)
 
 
 @lru_cache(maxsize=512)
-def _traits(model: str, encoding: str | None) -> Traits:
+def known_traits(model: str, encoding: str | None) -> Traits:
+    """The same of a name that is known to be no longer than `LONGEST`."""
     name = base_model(model)
     encoding = encoding_for(model) if encoding is None else ordinary(encoding)
     vision = next(vision for start, vision in _VISION if name.startswith(start))

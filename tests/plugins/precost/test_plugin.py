@@ -127,6 +127,20 @@ async def test_all_choices_count_as_output(fields: dict[str, Any], most: int | N
     assert estimate.max_cost == (9 + 100 * (most or 0) if priced else None)
 
 
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [("0.00000000015", "0.00000000015"), ("1E-12", "0.000000000001"), ("2E+3", "2000"), ("0", "0")],
+)
+async def test_a_cost_is_told_without_an_exponent(cost: str, told: str) -> None:
+    class Priced(Fixed):
+        def max_cost(self, model: str, **more: Any) -> Decimal | None:
+            return Decimal(cost)
+
+    made = Server(metrics=CollectorRegistry(), prices=Priced())
+    played = await play([PreCost()], post(CHAT, HELLO), server=made)
+    assert played.headers.get("x-weir-estimated-cost-usd") == told
+
+
 async def test_the_tier_that_is_asked_for_is_priced() -> None:
     played = await asked({**HELLO, "max_tokens": 5, "service_tier": "priority"})
     assert told(played)[2] == "1018"
@@ -216,7 +230,7 @@ async def test_a_body_of_many_values_is_read_in_a_thread(monkeypatch: pytest.Mon
     monkeypatch.setattr("plugins.precost.plugin.read", watched)
     many = {"model": "gpt-4o", "messages": [{"role": "user", "content": "a"}] * 2500}
     played = await asked(many)
-    await asked(HELLO)
+    await asked({**HELLO, "tools": []})
     assert played.ex[ESTIMATE].input_tokens == 3 + 2500 * 5
     assert [reader is threading.current_thread() for reader in readers] == [False, True]
 

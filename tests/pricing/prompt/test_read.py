@@ -224,6 +224,7 @@ def _nested(kind: str, depth: int) -> Any:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", READ)
 @pytest.mark.parametrize("kind", ["list", "properties", "items", "anyOf"])
 def test_depth_does_no_harm(endpoint: str, kind: str) -> None:
