@@ -67,7 +67,7 @@ class Journal:
 
     # -- the event loop ----------------------------------------------------------------------------
 
-    def append(self, data: bytes, *, patient: bool = False) -> bool:
+    def append(self, data: bytes, patient: bool = False) -> bool:
         """Write one record; whether it is kept. Never raises.
 
         The page cache takes it in a microsecond. A disk that is stuck holds up the loop once; then, unless

@@ -105,17 +105,17 @@ class Keeper:
             self.database.dispose()
             self.database = None
 
-    def begin(self, first: Kept, *, patient: bool) -> bool:
+    def begin(self, first: Kept, patient: bool) -> bool:
         """Keep what is known of a request that has come; whether it would survive the process."""
         journal, writer = self.journal, self._writer
         if journal is None or writer is None:
             return False
         values, payload = first
-        kept = journal.append(record(OPEN, payload), patient=patient)
+        kept = journal.append(record(OPEN, payload), patient)
         writer.opens[values[0]] = payload
         return kept
 
-    def end(self, row: Kept, *, patient: bool) -> bool:
+    def end(self, row: Kept, patient: bool) -> bool:
         """Keep a row; False if it is lost, which is counted."""
         journal, writer = self.journal, self._writer
         if writer is None:
@@ -124,7 +124,7 @@ class Keeper:
         kept = False
         if journal is not None and writer.backlog is not None:
             data = record(CLOSED, payload)
-            kept = journal.append(data, patient=patient)
+            kept = journal.append(data, patient)
             if kept:
                 writer.backlog.add(values, len(data))
         if not kept:

@@ -79,14 +79,14 @@ class Ledger(Plugin):
     async def on_request(self, ex: Exchange) -> Reply | None:
         """Note that the request has come: should the process die, this is what is known of it."""
         first = ex._slots[_FIRST] = opened(ex)
-        kept = self._keeper.begin(first, patient=self._required)
+        kept = self._keeper.begin(first, self._required)
         return None if kept or not self._required else self._unkept
 
-    async def on_end(self, ex: Exchange, end: End) -> None:
+    def on_end(self, ex: Exchange, end: End) -> None:
         """Keep the row."""
         first = ex._slots.get(_FIRST)
         if first is not None:
-            self._keeper.end(closed(ex, end, first), patient=self._required)
+            self._keeper.end(closed(ex, end, first), self._required)
 
     def routes(self) -> "Sequence[BaseRoute]":
         """`GET /usage`, `/usage/rows` and `/usage/{id}`: the caller's own rows."""

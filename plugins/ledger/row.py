@@ -31,7 +31,22 @@ _UNREACHED: Final = frozenset(
 )
 """Outcomes of an attempt that an upstream has not heard of."""
 _LIMIT: Final = FIRST.index("estimate_pico")
+_IDS: Final = frozenset((b"x-request-id", b"traceparent"))
 _dumps = orjson.dumps
+
+
+class _Names(dict[str, str]):
+    """What JSON of a stranger calls something, as it is kept: the same few models and tiers come again and
+    again. Bounded."""
+
+    def __missing__(self, text: str) -> str:
+        made = text[:TEXT] if "\0" not in text else text[:TEXT].replace("\0", "\ufffd")
+        if len(self) < 1024 and len(text) <= 64:
+            self[text] = made
+        return made
+
+
+_NAMES: Final = _Names()
 
 Values = tuple[Any, ...]
 """Of columns, in their order."""
@@ -51,18 +66,20 @@ def opened(ex: Exchange) -> Kept:
     estimate = slots.get(ESTIMATE)
     trace = client = model = limit = None
     for name, value in request.headers.raw:
+        if name not in _IDS:
+            continue
         if name == b"x-request-id":
             client = value[:TEXT].decode("latin-1")
-        elif name == b"traceparent" and len(value) >= 55:  # W3C Trace Context: version, trace, span, flags
+        elif len(value) >= 55:  # W3C Trace Context: version, trace, span, flags
             trace = value[3:35].decode("latin-1")
     if estimate is not None:
         limit = ceiling(estimate.max_cost)
         if estimate.model is not None:
-            model = _named(estimate.model)
+            model = _NAMES[estimate.model]
     elif isinstance(request._json, dict):  # where some plugin has read it; for its row alone no body is
         said = request._json.get("model")
         if isinstance(said, str):
-            model = _named(said)
+            model = _NAMES[said]
     return _kept(
         (
             ex.id,
@@ -96,11 +113,11 @@ def closed(ex: Exchange, end: End, first: Kept) -> Kept:
         used = usages[0] if len(usages) == 1 else _together(usages)
         provenance: str = used.provenance
         if used.model is not None:
-            model = _named(used.model)
+            model = _NAMES[used.model]
         if used.service_tier is not None:
-            tier = _named(used.service_tier)
+            tier = _NAMES[used.service_tier]
         if used.other_units:
-            units = _dumps({_named(name): str(n) for name, n in used.other_units.items()}).decode()
+            units = _dumps({_NAMES[name]: str(n) for name, n in used.other_units.items()}).decode()
     else:
         used, provenance = _NO_USAGE, "none"
     amount: int | None
@@ -222,11 +239,6 @@ def _together(usages: list[Usage]) -> Usage:
         provenance=max((usage.provenance for usage in usages), key=_WORSE.__getitem__),
         other_units=units,
     )
-
-
-def _named(text: str) -> str:
-    """What JSON of a stranger calls something."""
-    return text[:TEXT] if "\0" not in text else text[:TEXT].replace("\0", "\ufffd")
 
 
 def _kept(values: Values) -> Kept:

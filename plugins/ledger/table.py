@@ -5,7 +5,6 @@ UTC, money is picodollars.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
@@ -24,6 +23,18 @@ _TYPES: Final[dict[str, TypeEngine[Any]]] = {
     "stream": Boolean(),
 }
 """What is not text."""
+
+STORED: Final = (
+    *("id", "started_at", "finished_at", "key_id", "user", "team", "end_user", "address"),
+    *("endpoint", "method", "path", "model_requested", "model_served", "upstream", "attempts"),
+    *("status", "end_reason", "end_code", "stream"),
+    *("input_tokens", "cached_tokens", "cache_write_tokens", "audio_input_tokens", "image_input_tokens"),
+    *("output_tokens", "reasoning_tokens", "audio_output_tokens", "image_output_tokens"),
+    *("other_units", "usage_provenance", "cost_pico", "cost_low_pico", "cost_high_pico", "estimate_pico"),
+    *("price_version", "service_tier", "ttfb_us", "duration_us", "hops"),
+    *("trace_id", "client_request_id", "upstream_request_id", "cache"),
+)
+"""The columns in the order that the table has them in."""
 
 metadata = MetaData()
 rows = Table(
@@ -75,12 +86,17 @@ def _together(count: int) -> str:
     # No place has a number, by which its value could be used again: from Python 3.12 on the driver asks for
     # the name of each place, which SQLite looks for among all that have one. It took half of all the time.
     own, common = _values(len(_OWN), count), _values(len(_COMMON), 1)
+    # In the order of the table, since SQLite copies each value once more in any other.
+    from_ = {name: f"c.column{at}" for at, name in enumerate(_COMMON, 1)}
+    from_ |= {name: f"o.column{at}" for at, name in enumerate(_OWN, 1)}
+    values = ", ".join(from_[name] for name in STORED)
     # `WHERE true` lets SQLite tell the conflict's ON from a join's. Names and places alone are put together.
-    joined = f"SELECT * FROM ({common}) CROSS JOIN ({own}) WHERE true"  # noqa: S608
-    return _statement([*_COMMON, *_OWN], joined)
+    joined = f"SELECT {values} FROM ({common}) AS c CROSS JOIN ({own}) AS o WHERE true"  # noqa: S608
+    return _statement(STORED, joined)
 
 
-_SQLITE: Final = {count: _together(count) for count in TOGETHER}
+_SQLITE: Final = {count * len(_OWN): _together(count) for count in TOGETHER}
+"""By how many values of `_OWN` they take."""
 _POSTGRESQL: Final = _statement(COLUMNS, _values(len(COLUMNS), 1, "%s"))
 
 
@@ -94,18 +110,18 @@ def insert(connection: Connection, batch: Sequence[Sequence[Any]]) -> None:
         connection.exec_driver_sql(_POSTGRESQL, [tuple(row) for row in batch])
         return
     # To hand over a value costs as much as to store it: what rows have in common is handed over once.
-    alike: dict[Any, list[tuple[Any, ...]]] = {}
+    alike: dict[Any, list[Any]] = {}
+    last, own = None, []
     for row in batch:
         common = _common(row)
-        if common in alike:
-            alike[common].append(_own(row))
-        else:
-            alike[common] = [_own(row)]
+        if common != last:  # to compare costs a third of what to look it up does
+            last, own = common, alike.setdefault(common, [])
+        own += _own(row)
     cursor = connection.connection.cursor()
-    for common, found in alike.items():
+    for common, own in alike.items():
         at = 0
-        for count, statement in _SQLITE.items():
-            while at + count <= len(found):
-                cursor.execute(statement, (*common, *chain.from_iterable(found[at : at + count])))
-                at += count
+        for width, statement in _SQLITE.items():
+            while at + width <= len(own):
+                cursor.execute(statement, (*common, *own[at : at + width]))
+                at += width
     cursor.close()

@@ -43,9 +43,9 @@ async def test_the_row_is_kept_before_the_last_bytes_go_out(tmp_path: Path) -> N
     order: list[str] = []
     end = ledger._keeper.end
 
-    def ended(row: Kept, *, patient: bool) -> bool:
+    def ended(row: Kept, patient: bool) -> bool:
         order.append("row")
-        return end(row, patient=patient)
+        return end(row, patient)
 
     ledger._keeper.end = ended  # type: ignore[method-assign]
     played = await play([ledger], None, json({"a": 1}), given=GIVEN, server=server(tmp_path))
@@ -78,7 +78,7 @@ def test_it_needs_to_know_who_asks_and_what_it_cost() -> None:
 class Full(Journal):
     """A journal on a full disk."""
 
-    def append(self, data: bytes, *, patient: bool = False) -> bool:
+    def append(self, data: bytes, patient: bool = False) -> bool:
         self.failures += 1
         return False
 

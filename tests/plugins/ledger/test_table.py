@@ -6,7 +6,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from plugins.ledger.columns import COLUMNS
-from plugins.ledger.table import TOGETHER, daily, insert, rows
+from plugins.ledger.table import STORED, TOGETHER, daily, insert, rows
 from proxy.api.database import Database
 
 from .making import a_row
@@ -74,6 +74,11 @@ def test_the_migrations_make_what_the_tables_say(database: Database) -> None:
                 assert made[column.name]["type"]._type_affinity is _affinity(column, connection)
             key = there.get_pk_constraint(table.name)["constrained_columns"]
             assert set(key) == {column.name for column in table.primary_key}
+
+
+def test_rows_go_in_in_the_order_of_the_table(database: Database) -> None:
+    with database.read() as connection:
+        assert [column["name"] for column in inspect(connection).get_columns(rows.name)] == [*STORED]
 
 
 def _affinity(column: Any, connection: Any) -> Any:
