@@ -3,6 +3,7 @@
     python -m bench.guard            # compare with bench/guard.json; status 1 for a rise above 5 %
     python -m bench.guard --update   # write bench/guard.json
     python -m bench.guard --hops     # what each plugin adds; writes docs/benchmarks/hops.json
+    python -m bench.guard --gate     # what the guards add to a request; writes docs/benchmarks/gate.json
 
 Counted by valgrind's callgrind, outside the kernel: one forwarded chat and one event of a stream, each as the
 difference of a longer and a shorter load, so that what is not of them drops out.
@@ -15,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from . import report, weir
+from . import report, ungated, weir
 from .lockstep import Lockstep
 from .process import BenchError, Process, claim, listens, until
 
@@ -38,16 +40,29 @@ EVENTS = (20, 120)
 STREAMS = 2
 WARM = 300
 """Chats before anything is counted: caches, compiled code, connections."""
+AT_REST = 10.0
+"""Seconds in which timers are counted."""
 _START = 120.0
 _TIMES = 3
+FEW = (20, 60)
+"""As `CHATS`, where a difference is sought that is a hundredth of them."""
+_FINE_TIMES = 9
 _TOTAL = re.compile(rb"^totals: (\d+)", re.MULTILINE)
 SETTINGS = {"auth alone": ["auth"], "all five plugins": list(weir.PLUGINS)}
+GATE = "gate.json"
 
 
 class Counted:
     """A Python module under callgrind, which counts only while it is told to."""
 
-    def __init__(self, command: Sequence[str], folder: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        env: dict[str, str],
+        *,
+        by: Sequence[str] = ("-m", "bench.unhurried"),
+    ) -> None:
         valgrind = shutil.which("valgrind")
         if valgrind is None:
             raise BenchError("there is no valgrind; on Debian: apt-get install valgrind")
@@ -58,7 +73,7 @@ class Counted:
         environment = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(report.ROOT), **env}
         self.process = Process(
             "weir",
-            [valgrind, *options, sys.executable, "-m", "bench.unhurried", *command],
+            [valgrind, *options, sys.executable, *by, *command],
             folder,
             env=environment,
         )
@@ -84,12 +99,17 @@ class Counted:
             raise BenchError(f"callgrind_control failed: {said[-1]}")
 
 
-def measure(program: Counted, port: int, listening: socket.socket) -> dict[str, int]:
-    """Instructions a request and an event of what listens there."""
+def _started(program: Counted, port: int, listening: socket.socket) -> Lockstep:
     process = program.process
     if not until(lambda: process.ended is not None or listens(port), _START) or process.ended is not None:
         raise BenchError(f"what is measured did not start: {process.last_line}")
-    both = Lockstep(port, listening)
+    return Lockstep(port, listening)
+
+
+def measure(program: Counted, port: int, listening: socket.socket, *, fine: bool = False) -> dict[str, int]:
+    """Instructions a request and an event of what listens there. With `fine` a request alone, but closer: by
+    many short loads, of which few are disturbed."""
+    both = _started(program, port, listening)
 
     def chats(count: int) -> Callable[[], None]:
         return partial(both.chats, count)
@@ -97,15 +117,20 @@ def measure(program: Counted, port: int, listening: socket.socket) -> dict[str, 
     def streams(events: int) -> Callable[[], None]:
         return partial(both.streams, STREAMS, events)
 
-    def more(few: Callable[[], None], many: Callable[[], None]) -> float:
+    def more(few: Callable[[], None], many: Callable[[], None], times: int = _TIMES) -> float:
         """What a longer load takes more than a shorter: the median, since other things may fall into one."""
-        return median(program.count(many) - program.count(few) for _ in range(_TIMES))
+        return median(program.count(many) - program.count(few) for _ in range(times))
 
     try:
         chats(WARM)()
+        if fine:
+            few, many = FEW
+            return {"request": round(more(chats(few), chats(many), _FINE_TIMES) / (many - few))}
         streams(EVENTS[0])()
-        request = more(*map(chats, CHATS)) / (CHATS[1] - CHATS[0])
-        event = more(*map(streams, EVENTS)) / (EVENTS[1] - EVENTS[0]) / STREAMS
+        few, many = CHATS
+        request = more(chats(few), chats(many)) / (many - few)
+        few, many = EVENTS
+        event = more(streams(few), streams(many)) / (many - few) / STREAMS
     finally:
         both.close()
     return {"request": round(request), "event": round(event)}
@@ -120,15 +145,17 @@ def _place(work: Path, port: int) -> Iterator[tuple[Path, socket.socket]]:
         yield work, listening
 
 
-def of_weir(plugins: Sequence[str], work: Path, port: int) -> dict[str, int]:
-    """Weir with these of the built-in plugins."""
+def of_weir(
+    plugins: Sequence[str], work: Path, port: int, without: Sequence[str] | None = None
+) -> dict[str, int]:
+    """Weir with these of the built-in plugins. With `without`, a request alone, those guards taken out."""
     with _place(work, port) as (folder, listening):
         chain = [text for name, text in weir.PLUGINS.items() if name in plugins]
         (folder / "weir.yaml").write_text(weir.config(chain, port=port, upstream=port + 2, late=True))
-        command = ["proxy", "serve", "--config", "weir.yaml"]
-        program = Counted(command, folder, {})
+        started = ["proxy"] if without is None else ["bench.ungated", ",".join(without)]
+        program = Counted([*started, "serve", "--config", "weir.yaml"], folder, {})
         try:
-            return measure(program, port, listening)
+            return measure(program, port, listening, fine=without is not None)
         finally:
             program.process.stop(0.5)
 
@@ -203,6 +230,46 @@ def hops(work: Path, port: int) -> dict[str, Any]:
     return {**_this(), "steps": steps}
 
 
+def gate(work: Path, port: int) -> dict[str, Any]:
+    """What a chat through all five plugins takes, without any guard, and what each of them adds by itself."""
+
+    def request(*without: str) -> int:
+        """Without timers: under valgrind they would fall into few requests, and into each more often."""
+        return of_weir(list(weir.PLUGINS), work, port, (*without, ungated.TIMERS))["request"]
+
+    names = [name for name in ungated.GUARDS if name != ungated.TIMERS]
+    found: dict[str, Any] = {"request": request(), "unguarded": request(*names)}
+    found["timers_a_second"] = timers(work, port)
+    found["guards"] = [{"guard": name, "instructions": found["request"] - request(name)} for name in names]
+    return {**_this(), **found}
+
+
+def timers(work: Path, port: int) -> int:
+    """What all that runs by the clock takes in a second, with a connection on either side at rest."""
+    with _place(work, port) as (folder, listening):
+        (folder / "weir.yaml").write_text(
+            weir.config(weir.PLUGINS.values(), port=port, upstream=port + 2, late=True)
+        )
+        program = Counted(["proxy", "serve", "--config", "weir.yaml"], folder, {}, by=["-m"])
+        try:
+            both = _started(program, port, listening)
+            both.chats(CHATS[0])
+            counted = program.count(partial(time.sleep, AT_REST))
+            both.close()
+            return round(counted / AT_REST)
+        finally:
+            program.process.stop(0.5)
+
+
+def shares(counted: dict[str, Any]) -> Iterator[str]:
+    """The lines of what was counted: instructions, and per cent of a request without guards."""
+    without = counted["unguarded"]
+    added = [(each["guard"], each["instructions"]) for each in counted["guards"]]
+    for name, value in [*added, ("all guards together", counted["request"] - without)]:
+        yield f"{name:22} {value:9,} {100 * value / without:6.1f} %\n"
+    yield f"{'timers, a second':22} {counted['timers_a_second']:9,}\n"
+
+
 def main(said: Sequence[str]) -> int:
     """The exit status; see the module."""
     parser = argparse.ArgumentParser(
@@ -212,11 +279,17 @@ def main(said: Sequence[str]) -> int:
     parser.add_argument(
         "--hops", action="store_true", help="count what each plugin adds, for docs/performance.md"
     )
+    parser.add_argument("--gate", action="store_true", help="count what the guards add to a request")
     parser.add_argument("--port", type=int, default=9180, help="the first of three ports")
     parser.add_argument("--work", type=Path, default=report.ROOT / "build" / "guard", help="where Weir runs")
     options = parser.parse_args(said)
     work = options.work.absolute()
     try:
+        if options.gate:
+            counted = gate(work, options.port)
+            (report.OUT / GATE).write_bytes(orjson.dumps(counted, option=orjson.OPT_INDENT_2) + b"\n")
+            sys.stdout.writelines(shares(counted))
+            return 0
         if not options.hops:
             return guard(work, options.port, update=options.update)
         counted = hops(work, options.port)

@@ -1,11 +1,11 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from bench import guard, report
+from bench import guard, report, ungated
 from bench.process import Process
 from bench.weir import PLUGINS
 
@@ -178,3 +178,50 @@ def test_hops_are_written_where_the_report_reads_them(
     counted = orjson.loads((tmp_path / report.HOPS).read_bytes())
     assert counted["steps"][0]["request"] == 400
     assert "| Weir's engine, no plugin | 600 | 60 % |" in capsys.readouterr().out
+
+
+def test_a_small_difference_is_sought_in_many_short_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "listens", lambda port: True)
+    process = Process("sleep", ["sleep", "60"], tmp_path)
+    try:
+        program: Any = _Program(process, monkeypatch)
+        with guard._place(tmp_path, row(3)) as (_, listening):
+            assert guard.measure(program, 1, listening, fine=True) == {"request": 7}
+    finally:
+        process.stop()
+
+
+def test_the_share_of_each_guard_is_counted_without_timers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Had each guard its place in the list as its thousands of instructions, upon a million."""
+    cost = {name: 1000 * place for place, name in enumerate(ungated.GUARDS)}
+    whole = 1_000_000 + sum(cost.values())
+
+    def counted(plugins: list[str], work: Path, port: int, without: Sequence[str] = ()) -> dict[str, int]:
+        assert plugins == list(PLUGINS)
+        assert ungated.TIMERS in without
+        return {"request": whole - sum(map(cost.__getitem__, without))}
+
+    monkeypatch.setattr(guard, "of_weir", counted)
+    monkeypatch.setattr(guard, "timers", lambda work, port: 77_000)
+    monkeypatch.setattr(report, "OUT", tmp_path)
+    assert ran(tmp_path, "--gate") == 0
+    kept = orjson.loads((tmp_path / guard.GATE).read_bytes())
+    of_timers = cost.pop(ungated.TIMERS)
+    assert (kept["request"], kept["unguarded"]) == (whole - of_timers, 1_000_000)
+    assert {each["guard"]: each["instructions"] for each in kept["guards"]} == cost
+    said = capsys.readouterr().out
+    assert "gate                       1,000    0.1 %\n" in said
+    assert f"all guards together    {sum(cost.values()):9,}    2.8 %\n" in said
+    assert "timers, a second          77,000\n" in said
+
+
+def test_the_page_tells_what_was_counted() -> None:
+    kept = orjson.loads((ROOT / "docs" / "benchmarks" / guard.GATE).read_bytes())
+    share = 100 * (kept["request"] / kept["unguarded"] - 1)
+    page = (ROOT / "docs" / "security.md").read_text()
+    assert f"takes {share:.1f} % more instructions" in page
+    assert f"of {kept['unguarded'] / 1000:.0f} thousand" in page
