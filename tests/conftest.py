@@ -1,9 +1,10 @@
 """Where CI runs, a test that is skipped because a part is missing fails: a green run has run everything.
 
 Generated examples are the same in every CI run, so that a change is judged by what it changed; elsewhere they
-differ from run to run, and find what is new.
+differ from run to run, and find what is new. `make unit` makes fewer.
 """
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -17,11 +18,12 @@ from tests.database import postgres_server as postgres_server
 # How quickly examples are made says something of the machine, not of the test.
 settings.register_profile("here", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "here")
+PROFILE = "ci" if os.environ.get("CI") else "here"
+settings.load_profile(PROFILE)
 
 
 _HERE = Path(__file__).parent
-_WITH_PROCESSES = {
+_SLOW = {
     _HERE / name
     for name in (
         *("e2e", "faults", "scripts", "bench", "deploy", "core/server", "core/upstream/httpx2"),
@@ -34,23 +36,48 @@ _WITH_PROCESSES = {
             "core/test_watchdog.py",
             "core/test_inflight.py",
         ),
+        "fuzz/test_generated.py",  # seconds of random inputs
     )
 }
 
 
-def _starts_processes(path: Path) -> bool:
-    return not _WITH_PROCESSES.isdisjoint((path, *path.parents))
+def _is_slow(path: Path) -> bool:
+    return not _SLOW.isdisjoint((path, *path.parents))
+
+
+def _is_unit(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "not slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make unit` makes half as many examples as `make test`, where a test does not say how many."""
+    if _is_unit(config):
+        usual = settings.get_profile(PROFILE)
+        settings.register_profile("unit", usual, max_examples=usual.max_examples // 2)
+        settings.load_profile("unit")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """`make unit` does not even read what it would not run."""
-    return True if config.option.markexpr == "not slow" and collection_path in _WITH_PROCESSES else None
+    return True if _is_unit(config) and collection_path in _SLOW else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests live as long as the run: the garbage collector need not go through them, neither as
+    they are made nor again and again later, which took a tenth of it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts processes or servers is `slow`, all of it: `make unit` is for between two edits."""
-    slow = {path: _starts_processes(path) for path in {item.path for item in items}}
+    slow = {path: _is_slow(path) for path in {item.path for item in items}}
     for item in items:
         if slow[item.path]:
             item.add_marker("slow")

@@ -54,13 +54,26 @@ class Bill(NamedTuple):
 USAGE = {"prompt_tokens": 9, "completion_tokens": 77, "total_tokens": 86}
 
 
+class Meeting:
+    """Of a client that leaves with an upstream that answers only then."""
+
+    def __init__(self) -> None:
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
+
+
+MEETINGS: dict[bytes, Meeting] = {}
+"""By the id that the client gives its request."""
+
+
 async def upstream(conn: Conn) -> None:
     """Does what the header says: so many events, and then this."""
     while True:
         request = await conn.request()
         endpoint, events, ending = (request.get("x-play") or b"").decode().split(" ")
         if ending == "answer":
-            await asyncio.sleep(0.3)
+            meeting = MEETINGS[request.get("x-request-id") or b""]
+            meeting.asked.set()
+            await meeting.left.wait()
             await conn.send(ok_json(orjson.dumps({"model": "gpt-4o", "choices": [], "usage": USAGE})))
             continue
         sent = [raw for raw, _ in STREAMS[endpoint](TEXT)][: int(events)]
@@ -171,6 +184,7 @@ async def test_an_upstream_that_is_drained_tells_the_true_usage(ending: str) -> 
         await billed(draining, "chat/completions", 1, "end", warm=True)  # who is not asked is not drained
         name = str(uuid.uuid4())
         headers = [("x-request-id", name), ("x-play", f"chat/completions 2 {ending.replace(' ', '-')}")]
+        meeting = MEETINGS[name.encode()] = Meeting()
         path, _, fields = BODIES["chat/completions"]
         body = orjson.dumps({"model": "gpt-4o", "stream": ending == "go on", **fields})
         async with draining.client() as client:
@@ -179,7 +193,9 @@ async def test_an_upstream_that_is_drained_tells_the_true_usage(ending: str) -> 
                 await client.head()
                 await client.read_events(2)
             else:
-                await asyncio.sleep(0.1)
+                await asyncio.wait_for(meeting.asked.wait(), 10)
+        await asyncio.sleep(0.5)  # until Weir has seen it leave, of which nothing tells
+        meeting.left.set()
         line = await draining.logged(timeout=10, event="bill", client_request_id=name)
         assert line["usages"] == [["measured", 9, 77, "gpt-4o"]]
         assert Decimal(line["cost"][1]) == 9 * INPUT + 77 * OUTPUT

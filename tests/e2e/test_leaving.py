@@ -23,6 +23,10 @@ Leave = Callable[[Client, dict[str, Any]], Coroutine[Any, Any, float]]
 """Asks, and leaves in the middle of the answer; when that was."""
 
 
+WITHIN = 2.0
+"""Seconds: Weir needs one at most, and a busy machine some of its own."""
+
+
 def piece(number: int) -> bytes:
     choice = {"index": 0, "delta": {"content": str(number)}, "finish_reason": None}
     return chunk(event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]}))
@@ -176,7 +180,7 @@ async def test_upstream_is_let_go(
                 await conn.send(piece(1))
             await conn.wait_closed()
             closed = time.monotonic()
-            assert closed - await leaving < 1.0
+            assert closed - await leaving < WITHIN
         finally:
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
@@ -200,7 +204,7 @@ async def test_demo_is_let_go(kind: Kind, weir: Process) -> None:
                 "extra_headers": {"x-request-id": name},
             },
         )
-        line = await weir.logged(timeout=1.0, client_request_id=name)
-        assert time.monotonic() - left < 1.0
+        line = await weir.logged(client_request_id=name)
+        assert time.monotonic() - left < WITHIN
         assert (line["end_reason"], line["status"]) == ("client_gone", 200)
         assert (await done(client.models.retrieve("gpt-4o"))).id == "gpt-4o"

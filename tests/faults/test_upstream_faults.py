@@ -548,7 +548,7 @@ async def test_a_drip_passes_byte_by_byte(stage: Stage) -> None:
             await conn.send(chunk(bytes([byte])))
             assert await c.chunk() == bytes([byte])
             late.append(loop.time() - start)
-        assert sorted(late)[len(late) // 2] < 0.01
+        assert sorted(late)[len(late) // 2] < 0.03  # less than by Nagle's algorithm
         await conn.send(last_chunk)
         assert (await c.response()).ended == "chunked"
 
