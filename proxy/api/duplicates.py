@@ -47,6 +47,7 @@ _LONGEST = 6 * _MOST + 2
 _FIRST = b"".join(sorted({name[:1].encode() for name in METERED}))
 _PLAIN = b"|".join(name.encode() for name in sorted(METERED))
 _ESCAPED = rb"\\u00[4-7]"  # every letter, and the underscore
+_BACKSLASH = ord("\\")
 _QUOTED = {name: b'"%b"' % name.encode() for name in METERED}
 # A name that is not spelled plainly has its first escape behind plain letters.
 _quick = re.compile(rb'"(?=[%b\\])(?:(%b)"|[a-z_]{0,%d}%b)' % (_FIRST, _PLAIN, _MOST, _ESCAPED))
@@ -86,7 +87,7 @@ def _each_once(raw: bytes, body: dict[str, Any]) -> bool:
     """Whether each name of the object stands in these bytes just once, however many blanks there are between
     (4 µs less for 500 bytes), and none is written in capitals. No other way to spell it does without this
     escape."""
-    if raw.find(b"\\") >= 0 and raw.find(b"\\u00") >= 0:  # a single byte is found in a fifth of the time
+    if _BACKSLASH in raw and raw.find(b"\\u00") >= 0:  # a number is found in a fifth of the time
         return False
     for name in body:
         quoted = _QUOTED.get(name)

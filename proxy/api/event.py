@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import orjson
 
+from proxy.api.headers import CR
+
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)")
 _BOM = b"\xef\xbb\xbf"
 _UNPARSED: Any = object()
@@ -52,7 +54,7 @@ class Event:
         if self.kind == "json":
             return raw
         # Nearly every event there is: one data line, LF LF.
-        if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and raw.find(b"\r") < 0:
+        if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and CR not in raw:
             return raw[6:-2]
         return b"\n".join(value for name, value in self.fields() if name == b"data")
 

@@ -5,6 +5,9 @@ from operator import itemgetter
 from typing import Final
 
 _FIRST: Final = itemgetter(0)
+CR, LF, NUL = b"\r\n\0"
+"""What no field may hold (RFC 9110, 5.5). Numbers, since `in` finds one in a quarter of the time that `find`
+takes, and bytes only after it has made and formatted an exception."""
 
 
 class _Names(dict[str | bytes, bytes]):
@@ -23,7 +26,7 @@ _NAMES: Final = _Names()
 def _checked(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     """The pair as bytes; a CR, LF or NUL would let a value start a header of its own (RFC 9110, 5.5)."""
     pair = _NAMES[name], value if isinstance(value, bytes) else value.encode("latin-1")
-    if not pair[0] or any(c in part for part in pair for c in (b"\r", b"\n", b"\0")):
+    if not pair[0] or any(LF in part or CR in part or NUL in part for part in pair):
         raise ValueError(f"not a header field: {name!r}")
     return pair
 

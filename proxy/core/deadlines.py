@@ -5,6 +5,7 @@ carries its own `deadline`, moves it as it goes on, and one tick looks for those
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 TICK = 0.1
@@ -26,18 +27,16 @@ class Deadlines:
     """The running things of one event loop. The timer runs only while there are any."""
 
     def __init__(self) -> None:
-        self._timed: set[Timed] = set()
+        timed = self._timed = set[Timed]()
         self._timer: asyncio.TimerHandle | None = None
+        self.discard: Callable[[Timed], None] = timed.discard
+        """Watch this no longer."""
 
     def add(self, timed: Timed) -> None:
         """Watch this until it is discarded."""
         self._timed.add(timed)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
-
-    def discard(self, timed: Timed) -> None:
-        """Watch this no longer."""
-        self._timed.discard(timed)
 
     def __len__(self) -> int:
         return len(self._timed)

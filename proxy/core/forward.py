@@ -356,11 +356,13 @@ class Trip:
         scope = self._scope
         request = self.ex.request
         gate.check_method(request.method)
-        try:
-            framing = gate.check_framing(scope["http_version"], scope["headers"])
-        except ClientError:
-            self._hangs_up = True  # where this request ends, and the next begins, is not for us to say
-            raise
+        framing = None if self._client is None else scope.get("weir.framing")  # of a head that came before
+        if framing is None:
+            try:
+                framing = gate.check_framing(scope["http_version"], scope["headers"])
+            except ClientError:
+                self._hangs_up = True  # where this request ends, and the next begins, is not for us to say
+                raise
         self._body.framed, self._body.length, self._named = framing
         self.flight.named = self._named
         request.endpoint = self._forwarder.endpoint(self._raw_path)

@@ -13,6 +13,7 @@ Rules for whoever edits this file:
 import re
 
 from proxy.api.event import Event
+from proxy.api.headers import CR
 
 EVENT_LIMIT = 1024 * 1024
 """Bytes of one event that are kept while its end has not come."""
@@ -44,7 +45,7 @@ class Splitter:
         return events
 
     def _feed(self, data: bytes) -> list[Event]:
-        if not self._cr and data.find(b"\r") >= 0:
+        if not self._cr and CR in data:
             self._cr = True
         if self._skipping:
             return self._skip(data)

@@ -23,10 +23,12 @@ from urllib.parse import unquote_to_bytes
 import httptools
 
 from proxy.api.errors import ClientError, InternalError, WeirError
+from proxy.api.headers import CR, LF, NUL
 from proxy.core.config import HttpLimits
 from proxy.core.deadlines import NEVER, Deadlines
 from proxy.core.eager import begin
 from proxy.core.forward import ResponseAborted
+from proxy.core.gate import check_framing
 from proxy.core.headers import LOWERED, Pairs
 from proxy.core.log import log, raised
 from proxy.core.seal import sealed
@@ -212,13 +214,19 @@ class HttpProtocol(asyncio.BufferedProtocol):
         if self._parsed > 1 and _size(scope["headers"]) + DIGITS <= self.limits.header_bytes:
             lines = plain(bytes(piece), scope["headers"], cycle.taken)
             if lines is not None:
-                told = {**scope, "weir.client": None}  # that is of one request alone
+                try:
+                    framing = check_framing(scope["http_version"], scope["headers"])
+                except ClientError:
+                    return
+                told = {**scope, "weir.framing": framing, "weir.client": None}  # that is of one request alone
                 self._shape = Shape(lines, scope["headers"], told)
 
     def _again(self, shape: Shape, headers: Pairs, body: bytes) -> None:
         """Begin a request whose head came before, and which is all here: as the callbacks below would."""
         scope: dict[str, Any] = shape.told.copy()
         scope["headers"] = headers
+        framed, _, named = scope["weir.framing"]
+        scope["weir.framing"] = framed, len(body), named
         cycle = self.cycle = scope["weir.client"] = Cycle(self, scope, False)
         if body:
             cycle.feed(body)
@@ -749,9 +757,7 @@ class Cycle:
         fields = [status_line, *map(b": ".join, headers)]
         # Nothing that became a header may have brought a line of its own.
         text = b"".join(fields)
-        if (
-            text.find(b"\n") >= 0 or text.find(b"\r") >= 0 or text.find(b"\0") >= 0
-        ):  # `in` takes ten times as long
+        if LF in text or CR in text or NUL in text:
             raise RuntimeError("a response header holds a CR, LF or NUL")
         self.started = True
         head = b"\r\n".join(fields)
@@ -864,7 +870,7 @@ def bound(limits: HttpLimits, deadlines: Deadlines) -> type[HttpProtocol]:
 
 def _check_lines(trailers: Sequence[bytes]) -> None:
     text = b"".join(trailers)
-    if text.find(b"\n") >= 0 or text.find(b"\r") >= 0 or text.find(b"\0") >= 0:
+    if LF in text or CR in text or NUL in text:
         raise RuntimeError("a trailer holds a CR, LF or NUL")
 
 

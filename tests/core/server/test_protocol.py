@@ -17,6 +17,7 @@ from proxy.api.errors import ClientError
 from proxy.core.config import Address, HttpLimits
 from proxy.core.deadlines import Deadlines
 from proxy.core.forward import ResponseAborted
+from proxy.core.gate import check_framing
 from proxy.core.server import protocol
 from proxy.core.server.protocol import HIGH_WATER, bound
 from proxy.core.server.run import Listener, listen, listener, protocol_of
@@ -1313,6 +1314,8 @@ async def talk(pieces: list[bytes], limits: HttpLimits, *, learns: bool) -> tupl
     past = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        framing = scope.pop("weir.framing", None)
+        assert framing in (None, check_framing(scope["http_version"], scope["headers"]))
         known = {name: said for name, said in scope.items() if name != "weir.client"}
         known["headers"] = list(known["headers"])
         scope["headers"].append((b"planted", b"1"))
@@ -1425,6 +1428,8 @@ def test_a_client_whose_heads_differ_is_soon_learnt_from_no_more() -> None:
         [b"POST / HTTP/1.1", b"Host: h", b"Upgrade: h2c", b"Content-Length: 3"],
         [b"POST / HTTP/1.1", b"Host: h", b"Content-Length: 3", b"x-long: " + b"x" * 4096],
         [b"POST / HTTP/1.1", b"Host:h", b"Content-Length: 3"],
+        [b"POST / HTTP/1.1", b"Host: h", b"Expect: nothing", b"Content-Length: 3"],
+        [b"POST / HTTP/1.1", b"Content-Length: 3"],
     ],
 )
 def test_only_plain_heads_are_learnt(lines: list[bytes]) -> None:
