@@ -26,8 +26,9 @@ from proxy.core.upstream.breaker import Breaker
 
 BUFFER = 64 * 1024
 """Bytes that are read at once, into one buffer for all connections of a pool."""
-HIGH_WATER = 64 * 1024
-"""Bytes of an answer that wait for their reader before the upstream is told to wait."""
+HIGH_WATER = 32 * 1024
+"""Bytes of an answer that wait for their reader before the upstream is told to wait. One reading is enough: a
+slow reader's stream need not hold two."""
 MAX_HEADERS = 200
 MAX_HEAD = 128 * 1024
 """Bytes of an answer's head, interim answers included."""
