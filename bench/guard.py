@@ -145,19 +145,28 @@ def _place(work: Path, port: int) -> Iterator[tuple[Path, socket.socket]]:
         yield work, listening
 
 
+@contextmanager
+def _serving(
+    plugins: Sequence[str], work: Path, port: int, module: Sequence[str] = ("proxy",), **options: Any
+) -> Iterator[tuple[Counted, socket.socket]]:
+    """Weir with these of the built-in plugins, counted, and where its upstream listens."""
+    with _place(work, port) as (folder, listening):
+        chain = [text for name, text in weir.PLUGINS.items() if name in plugins]
+        (folder / "weir.yaml").write_text(weir.config(chain, port=port, upstream=port + 2, late=True))
+        program = Counted([*module, "serve", "--config", "weir.yaml"], folder, {}, **options)
+        try:
+            yield program, listening
+        finally:
+            program.process.stop(0.5)
+
+
 def of_weir(
     plugins: Sequence[str], work: Path, port: int, without: Sequence[str] | None = None
 ) -> dict[str, int]:
     """Weir with these of the built-in plugins. With `without`, a request alone, those guards taken out."""
-    with _place(work, port) as (folder, listening):
-        chain = [text for name, text in weir.PLUGINS.items() if name in plugins]
-        (folder / "weir.yaml").write_text(weir.config(chain, port=port, upstream=port + 2, late=True))
-        started = ["proxy"] if without is None else ["bench.ungated", ",".join(without)]
-        program = Counted([*started, "serve", "--config", "weir.yaml"], folder, {})
-        try:
-            return measure(program, port, listening, fine=without is not None)
-        finally:
-            program.process.stop(0.5)
+    module = ["proxy"] if without is None else ["bench.ungated", ",".join(without)]
+    with _serving(plugins, work, port, module) as (program, listening):
+        return measure(program, port, listening, fine=without is not None)
 
 
 def of_baseline(work: Path, port: int) -> dict[str, int]:
@@ -175,6 +184,10 @@ def of_baseline(work: Path, port: int) -> dict[str, int]:
 
 def _this() -> dict[str, str]:
     return {"python": platform.python_version(), "machine": platform.machine()}
+
+
+def _keep(path: Path, counted: dict[str, Any]) -> None:
+    path.write_bytes(orjson.dumps(counted, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def rises(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -208,7 +221,7 @@ def guard(work: Path, port: int, *, update: bool) -> int:
             sys.stdout.write(f"{setting:17} {kind:8} {value:9,} {100 * value / before - 100:+6.1f} %\n")
             sys.stdout.flush()
     if update:
-        KEPT.write_bytes(orjson.dumps(now, option=orjson.OPT_INDENT_2) + b"\n")
+        _keep(KEPT, now)
         sys.stdout.write(f"wrote {KEPT.name}\n")
         return 0
     if kept is None:
@@ -246,19 +259,12 @@ def gate(work: Path, port: int) -> dict[str, Any]:
 
 def timers(work: Path, port: int) -> int:
     """What all that runs by the clock takes in a second, with a connection on either side at rest."""
-    with _place(work, port) as (folder, listening):
-        (folder / "weir.yaml").write_text(
-            weir.config(weir.PLUGINS.values(), port=port, upstream=port + 2, late=True)
-        )
-        program = Counted(["proxy", "serve", "--config", "weir.yaml"], folder, {}, by=["-m"])
-        try:
-            both = _started(program, port, listening)
-            both.chats(CHATS[0])
-            counted = program.count(partial(time.sleep, AT_REST))
-            both.close()
-            return round(counted / AT_REST)
-        finally:
-            program.process.stop(0.5)
+    with _serving(list(weir.PLUGINS), work, port, by=["-m"]) as (program, listening):
+        both = _started(program, port, listening)
+        both.chats(CHATS[0])
+        counted = program.count(partial(time.sleep, AT_REST))
+        both.close()
+        return round(counted / AT_REST)
 
 
 def shares(counted: dict[str, Any]) -> Iterator[str]:
@@ -287,13 +293,13 @@ def main(said: Sequence[str]) -> int:
     try:
         if options.gate:
             counted = gate(work, options.port)
-            (report.OUT / GATE).write_bytes(orjson.dumps(counted, option=orjson.OPT_INDENT_2) + b"\n")
+            _keep(report.OUT / GATE, counted)
             sys.stdout.writelines(shares(counted))
             return 0
         if not options.hops:
             return guard(work, options.port, update=options.update)
         counted = hops(work, options.port)
-        (report.OUT / report.HOPS).write_bytes(orjson.dumps(counted, option=orjson.OPT_INDENT_2) + b"\n")
+        _keep(report.OUT / report.HOPS, counted)
         report.write()
         sys.stdout.write(report.hops(counted, None))
     except BenchError as error:

@@ -91,8 +91,7 @@ GUARDS: dict[str, tuple[Cut, ...]] = {
     ),
     # No line breaks in the fields that go to the client, and no more or less body than they promise.
     "client's answer": (
-        Cut(_DOOR, "Cycle._start", "text = "),
-        Cut(_DOOR, "Cycle._start", "LF in text"),
+        Cut(_DOOR, "Cycle._start", "_check_lines("),
         Cut(_DOOR, "Cycle._write", "size > self._remaining"),
         Cut(_DOOR, "Cycle._write", "not more and self._remaining"),
     ),

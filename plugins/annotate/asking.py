@@ -82,8 +82,7 @@ def bare(raw: bytes) -> bytes | None:
         if _PLAIN.match(raw, at) is None:
             return None
         rest = raw[at + _WIDTH :]
-    one_line = raw.startswith(b"data: {") and raw.find(b"\n") == len(raw) - 2 and _CR not in raw
-    return raw[:at] + rest if one_line and raw[at - 1] > 32 else None
+    return raw[:at] + rest if is_one_object(raw) and raw[at - 1] > 32 else None
 
 
 def is_one_object(raw: bytes) -> bool:

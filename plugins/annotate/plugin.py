@@ -385,17 +385,12 @@ async def _body(ex: Exchange, endpoint: str) -> dict[str, Any]:
 
 def _ask_for_readable(headers: Headers, *, plain: bool) -> None:
     """Leave of `accept-encoding` what a usage can be read in, or what can be rewritten (`plain`)."""
-    pairs = headers.raw
-    asked = [value for name, value in pairs if name == _ACCEPT]
+    asked = [value for name, value in headers.raw if name == _ACCEPT]
     if not plain and not asked:
         return
     kept = b"identity" if plain else _readable(b",".join(asked))
-    if kept is None:
-        return
-    # As `headers[_ACCEPT] = kept`, which would look for what no value may have.
-    for value in asked:
-        pairs.remove((_ACCEPT, value))
-    pairs.append((_ACCEPT, kept))
+    if kept is not None:
+        headers[_ACCEPT] = kept
 
 
 @lru_cache(64)  # clients send the same few, of at most `limits_http.header_bytes`

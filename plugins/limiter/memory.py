@@ -139,7 +139,6 @@ class MemoryStore:
         if not hold.held:
             return
         hold.held = False
-        tables = self.tables
         now = wall = 0
         for (limit, key, amount), (receipt, _, _, _) in zip(hold.asks, hold.taken):  # noqa: B905
             kind = limit.kind
@@ -153,19 +152,13 @@ class MemoryStore:
                 at = wall = wall or self._calendar()
             else:
                 at = now = now or self._monotonic() // 1000
-            table = tables[limit.id]
-            fresh = table.fresh
-            state = fresh.get(key)
-            if state is None:
-                state = table.older.get(key)
+            table = self.tables[limit.id]
+            state = table.get(key)
             settled = meter.give(state, receipt, amount, spent, at)
-            if settled is None:
-                if state is not None:
-                    table.drop(key)
-            elif key in fresh:
-                fresh[key] = settled
-            else:
+            if settled is not None:
                 table.put(key, settled, at)
+            elif state is not None:
+                table.drop(key)
 
     def charge(self, hold: Hold, place: int, amount: int) -> int | None:
         """See `Store.charge`; what is left is always known."""

@@ -10,8 +10,9 @@ CR, LF, NUL = b"\r\n\0"
 takes, and bytes only after it has made and formatted an exception."""
 
 
-class _Names(dict[str | bytes, bytes]):
-    """Names as they stand in `raw`. The same few are asked for again and again. Bounded."""
+class Names(dict[str | bytes, bytes]):
+    """Field names in lower case, as they stand in `raw`. The same few come again and again: one look-up is
+    cheaper than a new name, and looking that one up next is cheaper too. Bounded."""
 
     def __missing__(self, name: str | bytes) -> bytes:
         made = (name if isinstance(name, bytes) else name.encode("latin-1")).lower()
@@ -20,7 +21,7 @@ class _Names(dict[str | bytes, bytes]):
         return made
 
 
-_NAMES: Final = _Names()
+_NAMES: Final = Names()
 
 
 def _checked(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:

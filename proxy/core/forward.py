@@ -551,7 +551,7 @@ class Trip:
     def _gone(self, code: str) -> None:
         setup = self._setup
         if not setup.drain or setup.drains >= DRAINS:
-            self.flight.interrupt(ClientGone(code))
+            self.flight.leave(code)
             return
         # The answer is read on as if somebody still got it.
         self._left = code

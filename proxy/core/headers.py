@@ -8,7 +8,7 @@ towards the client; plugins see what a client says in one. Everything else stays
 import ipaddress
 from collections.abc import Sequence
 
-from proxy.api.headers import Headers
+from proxy.api.headers import Headers, Names
 from proxy.api.response import DECLARING
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -36,19 +36,9 @@ _EMPTY: frozenset[bytes] = frozenset()
 _NOT_NAMED = frozenset((b"close", b"keep-alive", b"te", b"content-length", b"host", b""))
 
 
-class _Lowered(dict[bytes, bytes]):
-    """Field names in lower case. The same few come again and again: one look-up is cheaper than a new name,
-    and looking that one up next is cheaper too. Bounded."""
-
-    def __missing__(self, name: bytes) -> bytes:
-        lowered = name.lower()
-        if len(self) < 4096 and len(name) <= 64:
-            self[name] = lowered
-        return lowered
-
-
-LOWERED = _Lowered()
-"""`LOWERED[name]`: a field's name as it came, in lower case."""
+LOWERED = Names()
+"""`LOWERED[name]`: a field's name as it came, in lower case. Apart from the names that plugins ask for, which
+nobody far away is to crowd out."""
 
 
 def named_by(connection: bytes) -> frozenset[bytes]:

@@ -116,13 +116,7 @@ class Table:
         at: float | None = None,
     ) -> Cost:
         """What a usage costs, exactly. See `Prices.cost`; `Cost.flags` has what was assumed or is missing."""
-        try:
-            chosen = self._chosen(usage.model, model, upstream, usage.service_tier)
-        except _TooLong:
-            chosen = self._chosen(_short(usage.model), _short(model), upstream, _tier(usage.service_tier))
-        period = chosen.always
-        if period is None and chosen.tariff is not None:
-            period = chosen.tariff.at(at)
+        chosen, period = self._priced(usage.model, model, upstream, usage.service_tier, at)
         # Nearly all: text that was counted, and nothing besides. It takes half of what `_cost` takes.
         if (
             period is not None
@@ -168,13 +162,7 @@ class Table:
 
         What is not counted in tokens is not in it: tools, and models that are sold by the second or image.
         """
-        try:
-            chosen = self._chosen(None, model, upstream, service_tier)
-        except _TooLong:
-            chosen = self._chosen(None, _short(model), upstream, _tier(service_tier))
-        period = chosen.always
-        if period is None and chosen.tariff is not None:
-            period = chosen.tariff.at(at)
+        chosen, period = self._priced(None, model, upstream, service_tier, at)
         offer = chosen.offer
         if offer is None or period is None:
             return None
@@ -195,8 +183,7 @@ class Table:
         at: float | None = None,
     ) -> Decimal | None:
         """What so many uncached tokens of text cost, or None."""
-        tariff = self._chosen(None, _short(model), upstream, _tier(service_tier)).tariff
-        period = None if tariff is None else tariff.at(at)
+        _, period = self._priced(None, model, upstream, service_tier, at)
         return None if period is None else period.input(input_tokens)
 
     def _catalogue(self, upstream: str | None) -> Catalogue:
@@ -204,6 +191,25 @@ class Table:
 
     def _look_up(self, name: str, upstream: str | None) -> Offer | None:
         return self._catalogue(upstream).find(name)
+
+    def _priced(
+        self,
+        served: str | None,
+        requested: str | None,
+        upstream: str | None,
+        tier: str | None,
+        at: float | None,
+    ) -> tuple[_Chosen, Period | None]:
+        """What is priced, and its prices at that moment."""
+        try:
+            chosen = self._chosen(served, requested, upstream, tier)
+        except _TooLong:
+            short = tier if tier is None else tier[:LONGEST]  # no tier is as long as what is left
+            chosen = self._chosen(_short(served), _short(requested), upstream, short)
+        period = chosen.always
+        if period is None and chosen.tariff is not None:
+            period = chosen.tariff.at(at)
+        return chosen, period
 
     def _choose(
         self, served: str | None, requested: str | None, upstream: str | None, tier: str | None
@@ -234,7 +240,3 @@ class Table:
 
 def _short(name: str | None) -> str | None:
     return name if name is None or len(name) <= LONGEST else None
-
-
-def _tier(tier: str | None) -> str | None:
-    return tier if tier is None else tier[:LONGEST]  # no tier is as long as what is left

@@ -8,9 +8,9 @@ import pytest
 from bench import guard, report, ungated
 from bench.process import Process
 from bench.weir import PLUGINS
+from tests.ports import row
 
 from .conftest import ROOT
-from .ports import row
 
 FIGURES = {"request": 1000, "event": 100}
 
@@ -154,15 +154,17 @@ class _Program:
         pass
 
 
+@pytest.mark.parametrize(("fine", "found"), [(False, {"request": 7, "event": 3}), (True, {"request": 7})])
 def test_what_is_not_of_a_request_or_an_event_drops_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fine: bool, found: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With `fine` a small difference is sought in many short loads."""
     monkeypatch.setattr(guard, "listens", lambda port: True)
     process = Process("sleep", ["sleep", "60"], tmp_path)
     try:
         program: Any = _Program(process, monkeypatch)
         with guard._place(tmp_path, row(3)) as (_, listening):
-            assert guard.measure(program, 1, listening) == {"request": 7, "event": 3}
+            assert guard.measure(program, 1, listening, fine=fine) == found
     finally:
         process.stop()
 
@@ -178,19 +180,6 @@ def test_hops_are_written_where_the_report_reads_them(
     counted = orjson.loads((tmp_path / report.HOPS).read_bytes())
     assert counted["steps"][0]["request"] == 400
     assert "| Weir's engine, no plugin | 600 | 60 % |" in capsys.readouterr().out
-
-
-def test_a_small_difference_is_sought_in_many_short_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(guard, "listens", lambda port: True)
-    process = Process("sleep", ["sleep", "60"], tmp_path)
-    try:
-        program: Any = _Program(process, monkeypatch)
-        with guard._place(tmp_path, row(3)) as (_, listening):
-            assert guard.measure(program, 1, listening, fine=True) == {"request": 7}
-    finally:
-        process.stop()
 
 
 def test_the_share_of_each_guard_is_counted_without_timers(

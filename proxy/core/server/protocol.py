@@ -740,7 +740,7 @@ class Cycle:
             follows = "weir.body_follows" in message
             trailers = message.get("weir.trailers", ())
             if trailers:
-                _check_lines(trailers)
+                _check_lines(trailers, "a trailer")
             self._start(message["status"], message.get("headers", ()), follows, trailers)
         elif self.complete:
             raise RuntimeError("the response is complete")
@@ -753,12 +753,8 @@ class Cycle:
                 self._write(message.get("body", b""), more)
 
     def _start(self, status: int, headers: Any, body_follows: bool, trailers: Sequence[bytes] = ()) -> None:
-        status_line = _STATUS_LINES.get(status) or _status_line(status)
-        fields = [status_line, *map(b": ".join, headers)]
-        # Nothing that became a header may have brought a line of its own.
-        text = b"".join(fields)
-        if LF in text or CR in text or NUL in text:
-            raise RuntimeError("a response header holds a CR, LF or NUL")
+        fields = [_status_line(status), *map(b": ".join, headers)]
+        _check_lines(fields, "a response header")
         self.started = True
         head = b"\r\n".join(fields)
         # Of two fields the value counts. A loop over all costs three times what these looks at the text do.
@@ -847,7 +843,7 @@ class Cycle:
     def _write_trailers(self, trailers: Sequence[tuple[bytes, bytes]]) -> None:
         """The last chunk, with the fields after it."""
         fields = list(map(b": ".join, trailers))
-        _check_lines(fields)
+        _check_lines(fields, "a trailer")
         self._protocol.transport.write(b"\r\n".join((b"0", *fields, b"", b"")))
         self._complete()
 
@@ -868,10 +864,11 @@ def bound(limits: HttpLimits, deadlines: Deadlines) -> type[HttpProtocol]:
     return type("HttpProtocol", (HttpProtocol,), own)
 
 
-def _check_lines(trailers: Sequence[bytes]) -> None:
-    text = b"".join(trailers)
+def _check_lines(fields: Sequence[bytes], what: str) -> None:
+    """Nothing that became a field may have brought a line of its own."""
+    text = b"".join(fields)
     if LF in text or CR in text or NUL in text:
-        raise RuntimeError("a trailer holds a CR, LF or NUL")
+        raise RuntimeError(f"{what} holds a CR, LF or NUL")
 
 
 def _headers_too_large() -> ClientError:
