@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.process import Process, until
-from tests.faults.process import free_ports
-
-from .ports import listens
+from tests.ports import free_ports, listens
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,7 @@ from bench.process import processes
 from bench.run import main, options
 from bench.targets import Place, Target
 from bench.upstream import CHAT
-
-from .ports import row
+from tests.ports import row
 
 pytestmark = pytest.mark.slow
 SCENARIOS = ("short", "stream", "one")

@@ -8,7 +8,8 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.faults.process import Process, free_ports
+from tests.faults.process import Process
+from tests.ports import free_ports
 
 from .either import Kind, sdk
 from .twins import LIMIT, Twins, demo_upstream

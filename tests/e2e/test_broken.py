@@ -9,7 +9,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.faults.process import Process, free_ports
+from tests.faults.process import Process
 from tests.faults.upstream import (
     Conn,
     RawUpstream,
@@ -21,6 +21,7 @@ from tests.faults.upstream import (
     last_chunk,
     sse_head,
 )
+from tests.ports import free_ports
 
 from .either import Client, Kind, all_of, done, opened, play, sdk
 

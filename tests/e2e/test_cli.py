@@ -13,9 +13,10 @@ import httpx2
 import openai
 import pytest
 
-from tests.faults.process import Process, free_ports
+from tests.faults.process import Process
 from tests.faults.upstream import Conn, RawUpstream, chunk, event, last_chunk, sse_head
 from tests.faults.wire import until
+from tests.ports import free_ports
 
 from .command import Command, Ended, run, run_any
 from .either import sdk

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.process import Process, free_ports
+from tests.faults.process import Process
+from tests.ports import free_ports
 
 from .command import CLEAN, Command, run
 from .twins import demo_upstream

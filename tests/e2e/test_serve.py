@@ -12,8 +12,8 @@ import httpx2
 import orjson
 import pytest
 
-from tests.faults.process import free_ports
 from tests.faults.upstream import RawUpstream, answer, json_answer
+from tests.ports import free_ports
 
 from .command import Command, run, run_any, two_ports
 from .either import NO_TLS, sdk

@@ -17,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.faults.client import RawClient, chat, get, post
 from tests.faults.framing import RawResponse
-from tests.faults.process import Process, free_ports
+from tests.faults.process import Process
 from tests.faults.upstream import Conn, RawUpstream, answer, chunk, event, last_chunk, ok_json, sse_head
 from tests.faults.wire import until
+from tests.ports import free_ports
 
 from .command import Command, run
 

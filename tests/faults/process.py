@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,23 +14,13 @@ from typing import Any, Self
 import orjson
 from ruamel.yaml import YAML
 
+from tests.ports import free_ports
+
 from .client import RawClient, get
 from .framing import RawResponse
 from .wire import until
 
 COMMAND = (sys.executable, "-m", "proxy", "serve")
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports of loopback that nobody holds, below those that the kernel gives to outgoing connections."""
-    ports: list[int] = []
-    while len(ports) < n:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            if port not in ports:
-                ports.append(port)
-    return ports
 
 
 class Process:

@@ -25,9 +25,11 @@ from typing import Any, NamedTuple, Self, TypeVar
 import orjson
 import pytest
 
+from tests.ports import free_ports
+
 from .client import RawClient, chat, get, request
 from .framing import RawResponse
-from .process import Process, free_ports
+from .process import Process
 from .upstream import RawUpstream, Script, event, head, ok_json
 from .wire import until
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
+
 from .certificates import Certificates
 from .client import chat
 from .framing import RawResponse
-from .process import Process, free_ports
+from .process import Process
 from .stage import OK, MakeProcess, is_error, meanwhile
 from .upstream import Conn, RawUpstream, answer, json_answer
 

@@ -15,9 +15,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from tests.plugins.limiter.redis.servers import Server, cluster, server
+from tests.ports import free_ports
 
 from .client import RawClient, chat, get, request
-from .process import Process, free_ports
+from .process import Process
 from .relay import Relay
 from .upstream import Conn, RawUpstream, answer, chunk, event, json_answer, ok_json, sse_head
 from .wire import until

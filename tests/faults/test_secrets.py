@@ -19,9 +19,11 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from tests.ports import free_ports
+
 from .client import RawClient, chat, get, post, request
 from .framing import RawResponse
-from .process import Process, free_ports
+from .process import Process
 from .stage import BEARER, KEY, OK, Stage, is_error, once
 from .upstream import Conn, RawUpstream, answer, chunk, json_answer, last_chunk, sse_head
 from .wire import until

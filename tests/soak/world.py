@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import redis as redis_py
 
-from tests.faults.process import Process, free_ports
+from tests.faults.process import Process
 from tests.faults.relay import Relay
 from tests.faults.upstream import RawUpstream, answer, ok_json
 from tests.plugins.limiter.redis.servers import server
+from tests.ports import free_ports
 
 from .clients import KEY, Book, Client
 from .disturbances import Disturbances

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from plugins.tracing import export
 from plugins.tracing.environment import read
 from plugins.tracing.export import Pipeline
-from tests.faults.process import free_ports
+from tests.ports import free_ports
 
 from .collector import Collector
 

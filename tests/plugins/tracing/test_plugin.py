@@ -14,9 +14,10 @@ from proxy.api.testing import json, play, post
 from proxy.core.chain import Chain
 from tests.e2e.command import run
 from tests.faults.client import chat
-from tests.faults.process import Process, free_ports
+from tests.faults.process import Process
 from tests.faults.upstream import RawUpstream, answer, json_answer, sse
 from tests.faults.wire import until
+from tests.ports import free_ports
 
 from .collector import Collector
 

@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 
+from tests.ports import free_ports
+
 SLOTS = 16384
+BUS = 10_000
+"""How far above its port the nodes of a Cluster talk to each other."""
 
 
 def binary() -> str:
@@ -30,19 +34,6 @@ def binary() -> str:
             pytest.fail("there is no redis-server, and CI has to run these tests")
         pytest.skip("there is no redis-server")
     return found
-
-
-def free_port() -> int:
-    """A port that is free, and with it the one that the nodes of a Cluster talk on."""
-    while True:
-        with socket.socket() as one, socket.socket() as bus:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            try:
-                bus.bind(("127.0.0.1", port + 10000))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 class Server:
@@ -93,7 +84,8 @@ class Server:
 def server(*options: str) -> Iterator[Server]:
     """A Redis of one's own."""
     with tempfile.TemporaryDirectory(prefix="weir-redis-") as folder:
-        made = Server(Path(folder), free_port(), *options)
+        (port,) = free_ports(1, above=BUS)
+        made = Server(Path(folder), port, *options)
         made.start()
         try:
             yield made

@@ -5,8 +5,8 @@ import pytest
 
 from plugins.limiter.redis.connection import FAILURES, SCRIPT, Connection, has_moved, is_ours, is_refusal
 from plugins.limiter.redis.url import place
-from tests.faults.process import free_ports
 from tests.plugins.limiter.redis.servers import Server, cluster, server
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow
 NOTHING = b"[0,30000000,[],[],[],0,[]]"
