@@ -26,7 +26,7 @@ THEN: Final = (
     *TOKENS,
     *("other_units", "usage_provenance"),
     *COSTS,
-    *("price_version", "service_tier", "ttfb_us", "duration_us", "hops", "upstream_request_id", "cache"),
+    *("price_version", "service_tier", "ttfb_us", "duration_us", "hops_ns", "upstream_request_id", "cache"),
 )
 """What is known when it has ended."""
 COLUMNS: Final = (*FIRST, *THEN)

@@ -12,12 +12,14 @@ from zlib import crc32
 
 OPEN: Final = b"o"
 """A request has begun: its payload is what is known of it then."""
-CLOSED: Final = b"c"
+CLOSED: Final = b"e"
 """It has ended: its payload is its row."""
+CLOSED_1: Final = b"c"
+"""The same of older versions, which kept its hops in microseconds."""
 _HEAD: Final = struct.Struct("<II")
 HEAD: Final = _HEAD.size
 _pack = struct.Struct("<IIc").pack
-_SUM: Final = {kind: crc32(kind) for kind in (OPEN, CLOSED)}
+_SUM: Final = {kind: crc32(kind) for kind in (OPEN, CLOSED, CLOSED_1)}
 _unpack = _HEAD.unpack_from
 
 

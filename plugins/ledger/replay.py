@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from .journal import OPEN_LOG
 from .lock import NAME, FolderLock
-from .record import CLOSED, records
-from .row import crashed, readable, stored
+from .record import CLOSED, CLOSED_1, records
+from .row import crashed, in_nanoseconds, readable, stored
 
 log = logging.getLogger("weir.ledger")
 
@@ -85,14 +85,15 @@ def _replay(journal: Path, write: Write) -> tuple[int, int, int]:
         except FileNotFoundError:
             continue
         for kind, payload, _ in records(data):
-            if not readable(payload, ended=kind == CLOSED):
+            ended = kind in (CLOSED, CLOSED_1)
+            if not readable(payload, ended=ended):
                 unread += 1
                 continue
-            if kind != CLOSED:
+            if not ended:
                 unended[identity(payload)] = payload
                 continue
             unended.pop(identity(payload), None)
-            payloads.append(payload)
+            payloads.append(payload if kind == CLOSED else in_nanoseconds(payload))
             if len(payloads) == BATCH:
                 write([*stored(payloads)])
                 written += BATCH

@@ -13,10 +13,13 @@ from .money import dollars
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _EPOCH: Final = dt.datetime(1970, 1, 1)
+_HOPS: Final = "hops_ns"
 
 
 def name(column: str) -> str:
-    """A column's name in answers: money is told in dollars."""
+    """A column's name in answers: money is told in dollars, and hops in microseconds."""
+    if column == _HOPS:
+        return "hops"
     return column.removesuffix("_pico") + "_usd" if column.endswith("_pico") else column
 
 
@@ -38,6 +41,10 @@ def _parsed(value: Any) -> Any:
     return orjson.loads(value) if isinstance(value, str) else value  # PostgreSQL's driver has done it
 
 
+def _hops(value: Any) -> dict[str, int]:
+    return {hop: ns // 1000 for hop, ns in _parsed(value).items()}
+
+
 def moment(microseconds: int) -> str:
     """ISO 8601 in UTC, with all its microseconds."""
     return (_EPOCH + dt.timedelta(microseconds=microseconds)).isoformat(timespec="microseconds") + "Z"
@@ -46,7 +53,8 @@ def moment(microseconds: int) -> str:
 _CHANGED: Final[tuple[tuple[str, Callable[[Any], Any]], ...]] = (
     *((name(column), dollars) for column in COLUMNS if column.endswith("_pico")),
     *((column, moment) for column in ("started_at", "finished_at")),
-    *((column, _parsed) for column in ("other_units", "hops")),
+    ("other_units", _parsed),
+    (name(_HOPS), _hops),
 )
 """What is told otherwise than it is kept."""
 

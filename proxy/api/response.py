@@ -14,8 +14,8 @@ HOLD_LIMIT = 4 * 1024 * 1024
 """Bytes of a JSON answer that `hold` keeps back unless told otherwise."""
 
 
-DECLARING = frozenset((b"content-type", b"content-encoding"))
-"""Fields that say what a body is."""
+DECLARING = frozenset((b"content-type", b"content-encoding", b"x-request-id"))
+"""Fields that say what a body is, and what the upstream calls the request."""
 
 
 class _Kinds(dict[bytes, tuple[bool, bool]]):
@@ -42,7 +42,7 @@ class Response:
     `status` is 0 until the answer's headers have come. `headers` may be edited until `started`. As the
     upstream, or whoever replied, declared it, `is_stream` says whether it is a stream of server-sent events,
     `is_json` whether it is one JSON body, and `encoding` how it is compressed, in lower case ("" if it is
-    not).
+    not). `request_id` is what the upstream calls the request, as it came (`x-request-id`), or None.
 
     `trailers` are fields that follow the body, if the client asked for them (`TE: trailers`), else None.
     Those that are in it when the answer starts are announced, so put them there in `on_response`, empty;
@@ -57,6 +57,7 @@ class Response:
         "held_limit",
         "is_json",
         "is_stream",
+        "request_id",
         "rewriting",
         "started",
         "status",
@@ -70,6 +71,7 @@ class Response:
         self.is_stream = False
         self.is_json = False
         self.encoding = ""
+        self.request_id: bytes | None = None
         self.rewriting: Literal["pass", "fail"] | None = None
         self.held_limit = 0
         self.trailers: Headers | None = None
@@ -83,12 +85,15 @@ class Response:
         self.headers = headers
         self.is_stream = self.is_json = False
         self.encoding = ""
+        self.request_id = None
         typed = False
         for name, value in headers.raw if declaring is None else declaring:
             if name not in DECLARING:
                 continue
             if name == b"content-encoding":
                 self.encoding = self.encoding or value.strip().lower().decode("latin-1")
+            elif name == b"x-request-id":
+                self.request_id = self.request_id or value
             elif not typed:
                 typed = True
                 self.is_stream, self.is_json = _KINDS[value]

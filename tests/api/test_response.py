@@ -44,6 +44,14 @@ def test_the_content_type_says_what_it_is(content_type: str | None, stream: bool
     assert (response.status, response.is_stream, response.is_json) == (201, stream, json)
 
 
+def test_the_first_id_is_what_the_upstream_calls_the_request() -> None:
+    response = Response()
+    response.begin(200, Headers.of([("x-request-id", "req_1"), ("X-Request-Id", "req_2")]))
+    assert response.request_id == b"req_1"
+    response.begin(502, Headers())
+    assert response.request_id is None
+
+
 @pytest.mark.parametrize(
     ("fields", "encoding"),
     [

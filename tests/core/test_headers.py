@@ -124,6 +124,7 @@ _NAMES = st.sampled_from(
         b"content-length",
         b"content-type",
         b"content-encoding",
+        b"x-request-id",
         b"expect",
     ]
 )
@@ -149,7 +150,7 @@ def test_what_stays_stays_in_order(pairs: list[tuple[bytes, bytes]]) -> None:
     told, looked = Response(), Response()
     told.begin(200, Headers(passed), declaring)
     looked.begin(200, Headers(passed))
-    for said in ("is_stream", "is_json", "encoding", "headers", "status"):
+    for said in ("is_stream", "is_json", "encoding", "request_id", "headers", "status"):
         assert getattr(told, said) == getattr(looked, said)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
 from plugins.ledger.columns import COLUMNS, FIRST, TOKENS
@@ -16,6 +17,13 @@ from proxy.api.database import Database
 NOON = 1_793_707_200_000_000
 """2026-11-03T12:00:00Z in microseconds."""
 DAY = 86_400_000_000
+
+
+def insert_before_hops_ns(connection: sa.Connection, batch: Sequence[Sequence[Any]]) -> None:
+    """Into the table as it was up to revision 0002; of their hops nothing."""
+    names = [name for name in COLUMNS if name not in ("hops_ns", "other_units")]
+    old = sa.table("weir_ledger", *map(sa.column, names))
+    connection.execute(old.insert(), [{name: row[COLUMNS.index(name)] for name in names} for row in batch])
 
 
 def a_row(id_: str = "r1", **values: Any) -> list[Any]:
@@ -48,7 +56,7 @@ def a_row(id_: str = "r1", **values: Any) -> list[Any]:
         "cost_low_pico": 3_500_000_000,
         "cost_high_pico": 3_500_000_000,
         "duration_us": 1_500_000,
-        "hops": '{"upstream":1400000}',
+        "hops_ns": '{"upstream":1400000500}',
     }
     unknown = values.keys() - made.keys()
     assert not unknown, unknown

@@ -6,7 +6,7 @@ import pytest
 
 from plugins.ledger.journal import Journal
 from plugins.ledger.lock import FolderLock
-from plugins.ledger.record import CLOSED, OPEN, record
+from plugins.ledger.record import CLOSED, CLOSED_1, OPEN, record
 from plugins.ledger.replay import ASIDE, BATCH, adopt, identity
 from plugins.ledger.segment import SIZE
 
@@ -52,6 +52,19 @@ def test_a_request_that_never_ended_has_crashed_and_has_bounds(tmp_path: Path) -
     assert column(a, "user") == "alice"
     assert column(a, "input_tokens") is None
     assert (column(b, "cost_high_pico"), column(b, "usage_provenance")) == (None, "none")
+
+
+def test_hops_of_an_older_version_are_nanoseconds_too(tmp_path: Path) -> None:
+    told = {"a": '{"auth":12,"upstream":1400000}', "b": None}
+    older = [record(CLOSED_1, a_payload(id_, hops_ns=hops)) for id_, hops in told.items()]
+    left(tmp_path, record(OPEN, a_first("a")) + b"".join(older) + record(CLOSED, a_payload("c")))
+    sink = Memory()
+    assert adopt(tmp_path, sink.write) == 3
+    assert {id_: column(row, "hops_ns") for id_, row in sink.rows.items()} == {
+        "a": '{"auth":12000,"upstream":1400000000}',
+        "b": None,
+        "c": '{"upstream":1400000500}',
+    }
 
 
 def test_a_close_in_a_later_segment_ends_what_an_earlier_one_opened(tmp_path: Path) -> None:
