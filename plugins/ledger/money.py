@@ -1,6 +1,7 @@
 """Money as the ledger keeps it: integer picodollars, 10^-12 of a US dollar."""
 
 import math
+from collections.abc import Callable
 from decimal import Context, Decimal
 from typing import Final
 
@@ -14,17 +15,25 @@ _scaled: Final = Context(prec=80).scaleb
 
 def pico(amount: Decimal | None) -> int | None:
     """Dollars as picodollars, half of one to even; None is unpriced and stays so."""
-    return None if amount is None else min(round(_scaled(amount, _PLACES)), MOST)
+    return None if amount is None else _whole(amount, round)
 
 
 def floor(amount: Decimal | None) -> int | None:
     """The same for a lower bound: rounded down."""
-    return None if amount is None else min(math.floor(_scaled(amount, _PLACES)), MOST)
+    return None if amount is None else _whole(amount, math.floor)
 
 
 def ceiling(amount: Decimal | None) -> int | None:
     """The same for an upper bound: rounded up."""
-    return None if amount is None else min(math.ceil(_scaled(amount, _PLACES)), MOST)
+    return None if amount is None else _whole(amount, math.ceil)
+
+
+def _whole(amount: Decimal, rounded: Callable[[Decimal], int]) -> int:
+    scaled = _scaled(amount, _PLACES)
+    whole = int(scaled)  # which it is as a rule, and to find out takes half of what rounding does
+    if whole != scaled:
+        whole = rounded(scaled)
+    return whole if whole < MOST else MOST
 
 
 def dollars(amount: int | None) -> str | None:
