@@ -68,7 +68,9 @@ class Backlog:
         """The next rows, as many as there are up to `most`; they stay until they are `taken`."""
         # In one step of the interpreter: the event loop may add meanwhile, and a deque does not like that.
         found = [*islice(self._waiting, most)]
-        return [*takewhile(lambda one: type(one) is not _Stretch, found)]  # type: ignore[list-item]
+        if _Stretch in map(type, found):
+            found = [*takewhile(lambda one: type(one) is not _Stretch, found)]
+        return found  # type: ignore[return-value]
 
     def taken(self, count: int) -> None:
         """So many of them are in the database."""

@@ -4,6 +4,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from .columns import COLUMNS
@@ -23,7 +24,7 @@ HOUSE_WITHIN: Final = 600_000
 """The same for the roll-up of a day: a hundred million rows."""
 LOCKED_WITHIN: Final = 5_000
 """Milliseconds that the house waits there for a lock of others, who may be waiting for it."""
-_STARTED: Final = COLUMNS.index("started_at")
+_started = itemgetter(COLUMNS.index("started_at"))
 
 
 class SqlSink:
@@ -49,7 +50,10 @@ class SqlSink:
                 # Somebody's lock on the table must not hold the writer, who has the journal to look after.
                 connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_WITHIN}")
             insert(connection, rows)
-        self._dirty.update({row[_STARTED] // DAY for row in rows})
+        moments = [*map(_started, rows)]
+        if min(moments) // DAY == max(moments) // DAY:  # as a rule, and to divide each costs ten times that
+            moments = moments[:1]
+        self._dirty.update(moment // DAY for moment in moments)
 
     def keep_house(self) -> None:
         """Roll up days that are over, then delete some of what is not to be kept. May take minutes."""

@@ -44,6 +44,13 @@ def test_a_row_that_comes_late_is_in_its_days_roll_up(sink: SqlSink, database: D
     assert counts(database) == (2, 2)
 
 
+def test_a_batch_of_several_days_is_in_the_roll_up_of_each(sink: SqlSink, database: Database) -> None:
+    sink.keep_house()  # from here on it knows of days by what is written
+    sink.write([a_row(f"{n}", started_at=NOW - days * DAY) for n, days in enumerate((0, 2, 1, 2, 0))])
+    sink.keep_house()
+    assert counts(database) == (5, 3)
+
+
 def test_rows_of_old_months_go_and_their_sums_stay(sink: SqlSink, database: Database) -> None:
     sink.write([a_row("old", started_at=NOW - 70 * DAY), a_row("new", started_at=NOW)])
     for _ in range(3):
