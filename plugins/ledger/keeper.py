@@ -121,12 +121,7 @@ class Keeper:
         if writer is None:
             return False
         values, payload = row
-        kept = False
-        if journal is not None and writer.backlog is not None:
-            data = record(CLOSED, payload)
-            kept = journal.append(data, patient)
-            if kept:
-                writer.backlog.add(values, len(data))
+        kept = journal is not None and journal.append(record(CLOSED, payload), patient)
         if not kept:
             kept = writer.spill(values)
         writer.opens.pop(values[0], None)

@@ -13,7 +13,6 @@ from .backlog import Backlog, Row
 from .journal import Journal
 from .replay import BATCH, adopt
 from .row import cleaned
-from .segment import Segment
 
 log = logging.getLogger("weir.ledger")
 
@@ -218,24 +217,14 @@ class Writer:
         journal, backlog = self._journal, self.backlog
         if journal is None or backlog is None or not journal.segments:
             return
-        # In this order: what is in segments before the last is in the backlog by now.
-        last = journal.segments[-1]
-        left = len(backlog)
-        while left:
-            found = backlog.read(BATCH)
-            if found is None:
-                rows = backlog.take(min(BATCH, left))
-                self._put(rows)
-                backlog.taken(len(rows))
-                left -= len(rows)
-                continue
-            rows, place = found
+        end, place = backlog.end, None
+        while place != end:
+            rows, place = backlog.read(BATCH, end)
             self._put(rows)
-            left -= backlog.was_read(place)
+            backlog.was_read(place)
             # There may be a gigabyte of it, and meanwhile requests go on.
             self._prepare()
-            self._drop(journal, backlog, last)
-        self._drop(journal, backlog, last)
+            self._drop(journal, backlog)
 
     def _move_spilled(self, count: int) -> None:
         while count > 0:
@@ -273,15 +262,13 @@ class Writer:
                 self.lost += 1
                 log.error("a row was lost", extra={"fields": {"id": row[0], "raised": type(error).__name__}})
 
-    def _drop(self, journal: Journal, backlog: Backlog, last: Segment) -> None:
-        """Remove segments before this one whose rows are all written; their requests that still run are kept
-        beside."""
-        needed = (last, backlog.needs)
-        if journal.segments[0] in needed:
+    def _drop(self, journal: Journal, backlog: Backlog) -> None:
+        """Remove segments whose rows are all written; their requests that still run are kept beside."""
+        if journal.segments[0] is backlog.needs:
             return
         try:
             journal.keep_open([*self.opens.values()])
-            while journal.segments[0] not in needed:
+            while journal.segments[0] is not backlog.needs:
                 journal.drop_first()
         except OSError as error:
             self.full = error.strerror or str(error)

@@ -323,10 +323,7 @@ def test_what_goes_wrong_in_the_house_is_said_once_and_lets_no_journal_grow(
 
 
 @pytest.mark.fault("F4")
-def test_an_outage_longer_than_memory_is_made_up_for_out_of_the_journal(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("plugins.ledger.backlog.HELD", 10)
+def test_an_outage_is_made_up_for_out_of_the_journal(stand: Stand) -> None:
     stand.sink.fails = ConnectionError()
     stand.writer.start()
     before = [f"before-{n}" for n in range(30)]
