@@ -1,7 +1,8 @@
 """From an exchange to its row: what is known when it begins, and all of it when it has ended.
 
-A row is a tuple in the order of `columns.COLUMNS`, for the database, and the same as a JSON array, for the
-journal, which ends with the process or is read by another. What is JSON in a column is text here.
+A row is a JSON array in the order of `columns.COLUMNS`, for the journal, out of which the database gets it,
+and the same as a tuple, which is let go of unless the journal does not take it. What is JSON in a column is
+text here.
 """
 
 from collections.abc import Iterator, Sequence
