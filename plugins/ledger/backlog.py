@@ -1,7 +1,8 @@
 """What of the journal is not yet in the database: all of it from one place on, which the writer moves.
 
 Nothing of it is held in memory. Rows that wait there for half a second, as they did once, push what requests
-work with out of the processor's caches: that cost a tenth of a request, reading them back costs a thirtieth.
+work with out of the processor's caches: that cost more than a tenth of a request, and to read them back takes
+less than a twentieth.
 """
 
 from collections.abc import Sequence
