@@ -152,7 +152,7 @@ def test_the_reference_shows_docstrings_and_signatures(site: Path) -> None:
     page = (site / "docs/reference/plugin-api/index.html").read_text()
     told = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", page)))
     assert "Override what you need; a hook you leave alone costs nothing at run time." in told
-    assert "on_request(ex: Exchange) -> Reply | None" in told
+    assert "on_request( ex: Exchange, ) -> Coroutine[Any, Any, Reply | None] | Reply | None" in told
     for engines in ("proxy.api.Response.begin", "proxy.api.Exchange.__init__", "Driver"):
         assert engines not in page
 

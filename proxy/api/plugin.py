@@ -22,8 +22,8 @@ class Plugin:
     same context variables. The keywords of `__init__` are the plugin's configuration: an unknown or missing
     one stops the start with a line that names it; raise `ValueError` for a value that will not do.
 
-    `on_response` and `on_end` are `async def`, or plain functions where there is nothing to await, which cost
-    less: a chain without a coroutine for `on_end` needs no task for it.
+    `on_request`, `on_response` and `on_end` are `async def`, or plain functions where there is nothing to
+    await, which cost less: a chain without a coroutine for `on_end` needs no task for it.
     """
 
     requires: ClassVar[tuple[Slot[Any], ...]] = ()
@@ -38,7 +38,7 @@ class Plugin:
     name: str = ""
     """What the configuration calls this plugin; set by the loader."""
 
-    async def on_request(self, ex: Exchange) -> Reply | None:
+    def on_request(self, ex: Exchange) -> Coroutine[Any, Any, Reply | None] | Reply | None:
         """The request is here, its body once you read it. A `Reply` answers the client at once."""
 
     def on_response(self, ex: Exchange) -> Coroutine[Any, Any, None] | None:

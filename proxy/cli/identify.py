@@ -1,6 +1,6 @@
 """Who a client key belongs to, and what the plugins say of a model to them."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
@@ -40,7 +40,8 @@ async def identify(chain: Chain, key: str, server: Server) -> Exchange:
             try:
                 await plugin.start(server)
                 try:
-                    reply = await plugin.on_request(ex)
+                    left = plugin.on_request(ex)
+                    reply = await left if isinstance(left, Coroutine) else left
                 finally:
                     await plugin.stop()
             except WeirError as error:

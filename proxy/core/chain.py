@@ -71,10 +71,10 @@ class Run:
     Hooks run in the task of the request but in a context of their own, which `end` can take along to the
     tasks that shield it: a context variable set in one hook is seen by all that follow, and can be reset.
 
-    `on_response` and `on_end` may be plain functions too, which return what is left to be awaited, or None,
-    as nearly always. A coroutine costs more than most of them do, and a task with its context ten times
-    that: a chain in which every `on_end` is plain has neither. (What a plain one then leaves to be awaited
-    sees all context variables, but in a copy of their context.)
+    `on_request`, `on_response` and `on_end` may be plain functions too, which return what is left to be
+    awaited, or what there is to return, which nearly always is None. A coroutine costs more than most of them
+    do, and a task with its context ten times that: a chain in which every `on_end` is plain has neither.
+    (What a plain one then leaves to be awaited sees all context variables, but in a copy of their context.)
     """
 
     __slots__ = ("_chain", "_context", "_ex", "_flight", "ends", "entered", "responds")
@@ -103,7 +103,8 @@ class Run:
         for depth, plugin, hook in hooks:
             self.entered = depth  # before the await: a hook that was cut off is ended too
             try:
-                reply: Reply | None = await hook(ex)
+                left = hook(ex)
+                reply: Reply | None = left if left is None or isinstance(left, Reply) else await left
             except WeirError:
                 raise
             except Exception as error:  # noqa: BLE001 # a plugin may raise anything

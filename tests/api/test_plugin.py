@@ -26,7 +26,7 @@ def test_a_plugin_promises_nothing_of_its_own() -> None:
 async def test_hooks_left_alone_do_nothing() -> None:
     plugin = Nothing()
     ex = (await play([], answer=json({}))).ex
-    assert await plugin.on_request(ex) is None
+    assert plugin.on_request(ex) is None
     assert plugin.on_response(ex) is None
     assert plugin.on_event(ex, Event(b"data: 1\n\n")) is None
     assert plugin.on_end(ex, End("complete", "completed")) is None
@@ -45,7 +45,7 @@ async def test_an_exchange_with_it_is_one_without_it() -> None:
 
 def test_on_event_cannot_wait() -> None:
     assert not inspect.iscoroutinefunction(Plugin.on_event)
-    for name in ("on_request", "start", "stop"):
+    for name in ("start", "stop"):
         assert inspect.iscoroutinefunction(getattr(Plugin, name))
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.api import COST, IDENTITY, End, Event, Exchange, Headers, Plugin, Request, Slot
+from proxy.api import COST, IDENTITY, End, Event, Exchange, Headers, Plugin, Reply, Request, Slot
 from proxy.api.testing import Script, json, play, post, sse
 from proxy.core import flight as flight_module
 from proxy.core.chain import Chain, ChainError, Run
@@ -178,7 +178,7 @@ class Plain(Plugin):
         self.leaves = leaves
         self.token: Token[str] | None = None
 
-    async def on_request(self, ex: Exchange) -> None:
+    def on_request(self, ex: Exchange) -> Any:
         self.token = VARIABLE.set("inside")
 
     def on_response(self, ex: Exchange) -> Any:
@@ -195,12 +195,52 @@ class Plain(Plugin):
 class Coroutines(Plain):
     """The same as coroutines."""
 
+    async def on_request(self, ex: Exchange) -> None:
+        super().on_request(ex)
+
     async def on_response(self, ex: Exchange) -> None:
         super().on_response(ex)
 
     async def on_end(self, ex: Exchange, end: End) -> None:
         if (left := super().on_end(ex, end)) is not None:
             await left
+
+
+class Replies(Plugin):
+    """Has an `on_request` that is a plain function; it returns what `makes` does."""
+
+    def __init__(self, makes: Callable[[], Any]) -> None:
+        self.makes = makes
+
+    def on_request(self, ex: Exchange) -> Any:
+        return self.makes()
+
+
+async def a_reply() -> Reply:
+    return Reply.json({"a": 1}, 418)
+
+
+async def nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("makes", "status"),
+    [(lambda: Reply.json({}, 418), 418), (a_reply, 418), (lambda: None, 200), (nothing, 200)],
+)
+async def test_a_plain_on_request_may_answer_or_leave_it_to_be_awaited(
+    makes: Callable[[], Any], status: int
+) -> None:
+    played = await play([Replies(makes)], ASK, json({}))
+    assert played.status == status
+
+
+async def test_a_plain_on_request_that_fails_ends_the_exchange() -> None:
+    def fails() -> None:
+        raise RuntimeError("planted")
+
+    played = await play([Replies(fails)], ASK, json({}))
+    assert (played.status, played.json()["error"]["code"]) == (500, "plugin_error")
 
 
 async def run_whole(*plugins: Plugin) -> Run:
