@@ -254,8 +254,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self._pool.deadlines.add(self)  # until it is lost: it is idle and not idle in turn, all the time
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.deadlines.discard(self)
         self._closed = True
         self._wake_writer()
         if not self.in_use:
@@ -458,7 +460,7 @@ class Pool:
     def __init__(self, settings: UpstreamSettings, deadlines: Deadlines) -> None:
         self.loop = asyncio.get_running_loop()
         self._settings = settings
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self.buffer = memoryview(bytearray(BUFFER))
         self.shapes = Shapes()
         self._idle: deque[Connection] = deque()
@@ -476,7 +478,6 @@ class Pool:
         """A connection that is there already, the last used first."""
         while self._idle:
             connection = self._idle.pop()
-            self._deadlines.discard(connection)
             if connection.usable:
                 connection.take()
                 return connection
@@ -565,7 +566,6 @@ class Pool:
                 return
         connection.deadline = self.loop.time() + self._settings.pool.idle
         self._idle.append(connection)
-        self._deadlines.add(connection)
 
     def drop(self, connection: Connection) -> None:
         """An idle connection is of no use any more."""
@@ -573,7 +573,6 @@ class Pool:
             self._idle.remove(connection)
         except ValueError:
             return  # handed over or dropped already
-        self._deadlines.discard(connection)
         self._discard(connection)
 
     def close(self) -> None:

@@ -165,6 +165,21 @@ async def test_an_idle_connection_expires() -> None:
         assert upstream.pool.taken == 1
         await up.closed(timeout=2)
         assert upstream.pool.taken == 0
+        assert len(upstream.pool.deadlines) == 0
+
+
+async def test_a_connection_that_serves_does_not_expire() -> None:
+    async def one_then_slow(conn: Conn) -> None:
+        await conn.request()
+        await conn.send(ok_json(b"{}"))
+        await conn.request()
+        await asyncio.sleep(0.4)
+        await conn.send(ok_json(b"[]"))
+
+    async with RawUpstream([one_then_slow]) as up, client(up, pool={"idle": 0.05}) as upstream:
+        await whole(await upstream.open(outgoing(), Clock()))
+        assert await whole(await upstream.open(outgoing(), Clock())) == b"[]"
+        assert up.connections == 1
 
 
 async def test_a_stale_connection_is_replaced_and_the_request_sent_again_once() -> None:
@@ -310,6 +325,7 @@ class Half:
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(64 * 1024))
         self.shapes = shapes
+        self.deadlines = Deadlines()
         self.kept: bool | None = None
         self.aborted = False
 
