@@ -66,6 +66,10 @@ class Bench:
             names = self._options.scenarios
             taken: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in names}
             for round_ in range(self._options.rounds):
+                if round_ and self._options.restart:
+                    self._stack.close()
+                    self._running.clear()
+                    self._start()
                 for name in names:
                     self._round(SCENARIOS[name], round_, taken[name])
             memory = {running.name: running.process.memory() for running in self._running}
@@ -267,6 +271,11 @@ def options(said: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="start all anew for each round: one start of a program may cost a fifth more than the next",
+    )
+    parser.add_argument(
         "--seconds", type=float, default=2.0, help="of a load; some take half or half as much more"
     )
     usual = [name for name in targets.TARGETS if name not in targets.PEERS]
@@ -296,7 +305,7 @@ def options(said: Sequence[str]) -> argparse.Namespace:
 def _command(chosen: argparse.Namespace) -> str:
     """What measures the same elsewhere."""
     peers = any(name in chosen.targets for name in targets.PEERS)
-    said = f"--rounds {chosen.rounds} --seconds {chosen.seconds:g}"
+    said = f"--rounds {chosen.rounds} --seconds {chosen.seconds:g}{' --restart' if chosen.restart else ''}"
     usual = options(["--with-peers"] if peers else [])
     for name in ("targets", "scenarios"):
         if getattr(chosen, name) != getattr(usual, name):

@@ -58,6 +58,18 @@ def test_a_run_measures_every_target_in_every_scenario(
     assert below() == before  # what it started has ended
 
 
+def test_rounds_may_have_programs_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = below()
+    assert bench(tmp_path, "--targets", "lean,weir-bare", "--scenarios", "one", "--restart") == 0
+    said = capsys.readouterr().err.splitlines()
+    answered = [line.split()[1] for line in said if line.endswith(" answers")]
+    results = orjson.loads((tmp_path / "out" / report.RESULTS).read_bytes())
+    assert answered == ["lean", "weir-bare"] * 2, said
+    assert results["made"]["command"].count(" --restart ") == 1
+    assert all(len(rounds) == 2 for rounds in results["scenarios"]["one"].values())
+    assert below() == before
+
+
 def test_slow_streams_all_end(tmp_path: Path) -> None:
     assert bench(tmp_path, "--targets", "weir-bare", "--scenarios", "slow", "--rounds", "1") == 0
     (measured,) = orjson.loads((tmp_path / "out" / report.RESULTS).read_bytes())["scenarios"]["slow"][
