@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .journal import Journal
-from .record import CLOSED, records
+from .record import ended
 from .row import stored
 from .segment import Segment
 
@@ -41,13 +41,11 @@ class Backlog:
         payloads: list[bytes] = []
         while True:
             upto = end[1] if segment is end[0] else segment.at
-            for kind, payload, after in records(segment.read(at, upto)):
-                if kind == CLOSED:
-                    payloads.append(payload)
-                    if len(payloads) == most:
-                        return [*stored(payloads)], (segment, at + after)
-            if segment is end[0]:
-                return [*stored(payloads)], end
+            found, length = ended(segment.read(at, upto), most - len(payloads))
+            payloads += found
+            at += length
+            if len(payloads) == most or segment is end[0]:
+                return [*stored(payloads)], (segment, at)
             segment, at = segments[segments.index(segment) + 1], 0
 
     def was_read(self, place: Place) -> None:

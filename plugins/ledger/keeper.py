@@ -10,7 +10,7 @@ from proxy.api import Server
 from .journal import Journal
 from .metrics import Metrics
 from .record import CLOSED, OPEN, record
-from .row import Kept
+from .row import stored
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -105,26 +105,24 @@ class Keeper:
             self.database.dispose()
             self.database = None
 
-    def begin(self, first: Kept, patient: bool) -> bool:
-        """Keep what is known of a request that has come; whether it would survive the process."""
+    def begin(self, request: str, first: bytes, patient: bool) -> bool:
+        """Keep what is known of a request that has come, by its id; whether it would survive the process."""
         journal, writer = self.journal, self._writer
         if journal is None or writer is None:
             return False
-        values, payload = first
-        kept = journal.append(record(OPEN, payload), patient)
-        writer.opens[values[0]] = payload
+        kept = journal.append(record(OPEN, first), patient)
+        writer.opens[request] = first
         return kept
 
-    def end(self, row: Kept, patient: bool) -> bool:
-        """Keep a row; False if it is lost, which is counted."""
+    def end(self, request: str, row: bytes, patient: bool) -> bool:
+        """Keep the row of a request; False if it is lost, which is counted."""
         journal, writer = self.journal, self._writer
         if writer is None:
             return False
-        values, payload = row
-        kept = journal is not None and journal.append(record(CLOSED, payload), patient)
+        kept = journal is not None and journal.append(record(CLOSED, row), patient)
         if not kept:
-            kept = writer.spill(values)
-        writer.opens.pop(values[0], None)
+            kept = writer.spill(*stored((row,)))
+        writer.opens.pop(request, None)
         return kept
 
     async def flush(self, within: float) -> bool:

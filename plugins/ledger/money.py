@@ -1,8 +1,7 @@
 """Money as the ledger keeps it: integer picodollars, 10^-12 of a US dollar."""
 
-import math
 from collections.abc import Callable
-from decimal import Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
 PICO: Final = 10**12
@@ -10,30 +9,27 @@ PICO: Final = 10**12
 MOST: Final = 2**63 - 1
 """The largest integer that a column holds: nine million dollars in one row."""
 _PLACES: Final = Decimal(12)
-_scaled: Final = Context(prec=80).scaleb
 
 
-def pico(amount: Decimal | None) -> int | None:
-    """Dollars as picodollars, half of one to even; None is unpriced and stays so."""
-    return None if amount is None else _whole(amount, round)
+def _to_pico(rounding: str) -> Callable[[Decimal | None], int | None]:
+    context = Context(prec=80, rounding=rounding)
+    scaled, whole = context.scaleb, context.to_integral_value
+
+    def convert(amount: Decimal | None) -> int | None:
+        if amount is None:
+            return None
+        picodollars = int(whole(scaled(amount, _PLACES)))
+        return picodollars if picodollars < MOST else MOST
+
+    return convert
 
 
-def floor(amount: Decimal | None) -> int | None:
-    """The same for a lower bound: rounded down."""
-    return None if amount is None else _whole(amount, math.floor)
-
-
-def ceiling(amount: Decimal | None) -> int | None:
-    """The same for an upper bound: rounded up."""
-    return None if amount is None else _whole(amount, math.ceil)
-
-
-def _whole(amount: Decimal, rounded: Callable[[Decimal], int]) -> int:
-    scaled = _scaled(amount, _PLACES)
-    whole = int(scaled)  # which it is as a rule, and to find out takes half of what rounding does
-    if whole != scaled:
-        whole = rounded(scaled)
-    return whole if whole < MOST else MOST
+pico: Final = _to_pico(ROUND_HALF_EVEN)
+"""Dollars as picodollars, half of one to even; None is unpriced and stays so."""
+floor: Final = _to_pico(ROUND_FLOOR)
+"""The same for a lower bound: rounded down."""
+ceiling: Final = _to_pico(ROUND_CEILING)
+"""The same for an upper bound: rounded up."""
 
 
 def dollars(amount: int | None) -> str | None:

@@ -1,8 +1,7 @@
 """From an exchange to its row: what is known when it begins, and all of it when it has ended.
 
-A row is a JSON array in the order of `columns.COLUMNS`, for the journal, out of which the database gets it,
-and the same as a tuple, which is let go of unless the journal does not take it. What is JSON in a column is
-text here.
+A row is a JSON array in the order of `columns.COLUMNS`, for the journal, out of which the database gets it.
+What is JSON in a column is text here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,10 +49,6 @@ class _Names(dict[str, str]):
 
 _NAMES: Final = _Names()
 
-Values = tuple[Any, ...]
-"""Of columns, in their order."""
-Kept = tuple[Values, bytes]
-"""Values, and the same as the journal has them."""
 _NUL: Final = b"\\u0000"
 """As JSON has it; PostgreSQL does not take it in a text. Headers and paths cannot have it (RFC 9110, 5.5)."""
 _AT_ONCE: Final = 50
@@ -61,7 +56,7 @@ _AT_ONCE: Final = 50
 _WORSE: Final = {"measured": 0, "estimated": 1, "bounded": 2, "none": 3}
 
 
-def opened(ex: Exchange) -> Kept:
+def opened(ex: Exchange) -> bytes:
     """What is known when the request has come: enough for the row of one that is never seen to end."""
     request, slots = ex.request, ex._slots  # a method for each slot would cost more than what is in it
     who = slots.get(IDENTITY, _NOBODY)
@@ -82,7 +77,7 @@ def opened(ex: Exchange) -> Kept:
         said = request._json.get("model")
         if isinstance(said, str):
             model = _NAMES[said]
-    return _kept(
+    return _json(
         (
             ex.id,
             ex.timeline.started_at // 1000,
@@ -102,7 +97,7 @@ def opened(ex: Exchange) -> Kept:
     )
 
 
-def closed(ex: Exchange, end: End, first: Kept) -> Kept:
+def closed(ex: Exchange, end: End, first: bytes) -> bytes:
     """The row of a request that has ended; `first` is what `opened` said of it."""
     response, timeline, attempts, slots = ex.response, ex.timeline, ex.attempts, ex._slots
     received, begun = timeline.received, timeline.first_byte
@@ -146,9 +141,8 @@ def closed(ex: Exchange, end: End, first: Kept) -> Kept:
         upstream = attempts[-1].upstream
         if response.request_id is not None:
             upstream_id = response.request_id[:TEXT].decode("latin-1")
-    return _kept(
-        first[0]
-        + (
+    then = _json(
+        (
             (timeline.started_at + took) // 1000,
             model,
             upstream,
@@ -180,6 +174,7 @@ def closed(ex: Exchange, end: End, first: Kept) -> Kept:
             None,
         )
     )
+    return first[:-1] + b"," + then[1:]
 
 
 def crashed(first: bytes) -> list[Any]:
@@ -249,12 +244,11 @@ def _together(usages: list[Usage]) -> Usage:
     )
 
 
-def _kept(values: Values) -> Kept:
+def _json(values: Sequence[Any]) -> bytes:
     try:
-        return values, _dumps(values)
+        return _dumps(values)
     except TypeError:  # half a character, or an integer above 64 bits
-        values = tuple(cleaned(values))
-        return values, _dumps(values)
+        return _dumps(cleaned(values))
 
 
 def _clean(value: Any) -> Any:

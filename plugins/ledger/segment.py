@@ -47,8 +47,12 @@ class Segment:
         return True
 
     def read(self, at: int, end: int) -> bytes:
-        """What was written between two places, from any thread."""
-        return os.pread(self._fd, end - at, at)
+        """What was written between two places, from any thread. Raises `OSError`, also where somebody has
+        made the file shorter."""
+        data = os.pread(self._fd, end - at, at)
+        if len(data) != end - at:
+            raise OSError(errno.EIO, "a file of the journal is shorter than it was")
+        return data
 
     def remove(self) -> None:
         """The file is needed no more."""

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
 from plugins.ledger.columns import COLUMNS, FIRST, TOKENS
-from plugins.ledger.row import Kept
 from proxy.api import Server
 from proxy.api.database import Database
 
@@ -86,11 +85,6 @@ def a_database(url: str | Path) -> Database:
     )
     database.migrate()
     return database
-
-
-def kept(payload: bytes) -> Kept:
-    """As `row` makes it."""
-    return tuple(orjson.loads(payload)), payload
 
 
 class Memory:

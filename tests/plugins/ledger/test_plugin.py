@@ -7,7 +7,6 @@ from sqlalchemy import select
 
 from plugins.ledger import Ledger
 from plugins.ledger.journal import Journal
-from plugins.ledger.row import Kept
 from plugins.ledger.table import rows
 from proxy.api import COST, ESTIMATE, IDENTITY, USAGE, Cost, Estimate, Identity, Plugin, Reply, Slot, Usage
 from proxy.api.testing import json, play, post
@@ -43,9 +42,9 @@ async def test_the_row_is_kept_before_the_last_bytes_go_out(tmp_path: Path) -> N
     order: list[str] = []
     end = ledger._keeper.end
 
-    def ended(row: Kept, patient: bool) -> bool:
+    def ended(request: str, row: bytes, patient: bool) -> bool:
         order.append("row")
-        return end(row, patient)
+        return end(request, row, patient)
 
     ledger._keeper.end = ended  # type: ignore[method-assign]
     played = await play([ledger], None, json({"a": 1}), given=GIVEN, server=server(tmp_path))
@@ -127,7 +126,7 @@ async def test_a_reload_goes_on_with_the_same_journal(tmp_path: Path) -> None:
     new.adopt(old)
     await new.start(surroundings)
     await old.stop()
-    assert new._keeper.begin((("a",), b'["a"]'), patient=True)
+    assert new._keeper.begin("a", b'["a"]', patient=True)
     assert new.ready() is None
     await new.stop()
 

@@ -21,6 +21,15 @@ def test_what_is_written_is_there_and_the_space_is_taken(tmp_path: Path) -> None
     assert not (tmp_path / "1.log").exists()
 
 
+def test_a_file_that_was_made_shorter_is_no_file_without_rows(tmp_path: Path) -> None:
+    segment = Segment(tmp_path / "1.log")
+    assert segment.write(b"abcdef")
+    os.truncate(tmp_path / "1.log", 3)
+    with pytest.raises(OSError, match="shorter than it was"):
+        segment.read(0, 6)
+    segment.remove()
+
+
 @pytest.mark.fault("F2")
 def test_what_is_written_survives_a_killed_process(tmp_path: Path) -> None:
     program = (

@@ -15,7 +15,7 @@ from plugins.ledger.replay import BATCH
 from plugins.ledger.segment import SIZE
 from plugins.ledger.writer import Writer
 
-from .making import Memory, a_first, a_payload, a_row, column, kept, until
+from .making import Memory, a_first, a_payload, a_row, column, until
 from .test_replay import left
 
 
@@ -34,11 +34,11 @@ class Stand:
 
     def begin(self, *ids: str) -> None:
         for id_ in ids:
-            assert self.keeper.begin(kept(a_first(id_)), patient=False)
+            assert self.keeper.begin(id_, a_first(id_), patient=False)
 
     def end(self, *ids: str) -> None:
         for id_ in ids:
-            assert self.keeper.end(kept(a_payload(id_)), patient=False)
+            assert self.keeper.end(id_, a_payload(id_), patient=False)
 
     def flush(self) -> bool:
         return self.writer.flush().result(10)
