@@ -2,7 +2,7 @@
 
 import datetime as dt
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -27,12 +27,20 @@ LOCKED_WITHIN: Final = 5_000
 _started = itemgetter(COLUMNS.index("started_at"))
 
 
+def utc_today() -> dt.date:
+    """The day that is not over."""
+    return dt.datetime.now(dt.UTC).date()
+
+
 class SqlSink:
     """Rows into a database; one thread writes them, and one keeps house."""
 
-    def __init__(self, database: "Database", keep_months: int | None) -> None:
+    def __init__(
+        self, database: "Database", keep_months: int | None, today: Callable[[], dt.date] = utc_today
+    ) -> None:
         """`keep_months`: rows of older months are deleted; None keeps all."""
         self._database = database
+        self._today = today
         self.keep_months = keep_months
         self._dirty: set[int] = set()
         """Days that have new rows since they were rolled up."""
@@ -60,7 +68,7 @@ class SqlSink:
         now = time.monotonic()
         if now < self._house_at:
             return
-        today = dt.datetime.now(dt.UTC).date()
+        today = self._today()
         day = (today - dt.date(1970, 1, 1)).days
         keep_from = 0 if self.keep_months is None else cut(self.keep_months, today)
         if not self._knows_days:

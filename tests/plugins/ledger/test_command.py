@@ -103,7 +103,7 @@ def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
 
 
 def test_reconciling_lists_what_differs(filled: Path, tmp_path: Path) -> None:
-    day = NOW // 86_400_000_000 * 86_400
+    day = (NOW - 1) // 86_400_000_000 * 86_400
     export = tmp_path / "usage.csv"
     heading = "start_time,end_time,model,num_model_requests,input_tokens,output_tokens\n"
     export.write_text(

@@ -11,13 +11,20 @@ from proxy.api.database import Database
 
 from .making import DAY, a_database, a_row
 
-NOW = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
+TODAY = dt.date(2026, 10, 6)
+MIDNIGHT = int(dt.datetime(2026, 10, 6, tzinfo=dt.UTC).timestamp()) * 1_000_000
+NOW = MIDNIGHT + DAY // 2
+
+
+def today() -> dt.date:
+    """What the sinks of these tests are told, so that no midnight comes between two lines of one."""
+    return TODAY
 
 
 @pytest.fixture
 def sink(database: Database, monkeypatch: pytest.MonkeyPatch) -> SqlSink:
     monkeypatch.setattr(module, "HOUSE_EVERY", 0.0)
-    return SqlSink(database, 1)
+    return SqlSink(database, 1, today)
 
 
 def counts(database: Database) -> tuple[int, int]:
@@ -28,9 +35,12 @@ def counts(database: Database) -> tuple[int, int]:
     return int(there or 0), int(rolled or 0)
 
 
-def test_days_that_are_over_are_rolled_up_and_today_is_not(sink: SqlSink, database: Database) -> None:
+@pytest.mark.parametrize("now", [MIDNIGHT, NOW, MIDNIGHT + DAY - 1], ids=["first", "noon", "last"])
+def test_days_that_are_over_are_rolled_up_and_today_is_not(
+    sink: SqlSink, database: Database, now: int
+) -> None:
     sink.write(
-        [a_row("a", started_at=NOW), a_row("b", started_at=NOW - DAY), a_row("c", started_at=NOW - 2 * DAY)]
+        [a_row("a", started_at=now), a_row("b", started_at=now - DAY), a_row("c", started_at=now - 2 * DAY)]
     )
     sink.keep_house()
     assert counts(database) == (3, 2)
@@ -75,7 +85,7 @@ def test_a_lock_of_others_holds_the_writer_for_no_longer_than_it_may(
 ) -> None:
     monkeypatch.setattr(module, "STATEMENT_WITHIN", 100)
     database = a_database(postgres)
-    sink = SqlSink(database, None)
+    sink = SqlSink(database, None, today)
     with database.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE weir_ledger")
         with pytest.raises(OperationalError, match="statement timeout"):
@@ -91,7 +101,7 @@ def test_a_lock_of_others_holds_the_house_for_no_longer_than_it_may_and_the_day_
 ) -> None:
     monkeypatch.setattr(module, "LOCKED_WITHIN", 100)
     database = a_database(postgres)
-    sink = SqlSink(database, None)
+    sink = SqlSink(database, None, today)
     sink.write([a_row("a", started_at=NOW - DAY)])
     with database.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE weir_usage_daily")
