@@ -1,6 +1,7 @@
 """The one place that talks to Redis, and the only one that imports redis-py."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -30,8 +31,16 @@ SCRIPT: Final = (Path(__file__).parent / "script.lua").read_text()
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 """What `run` may raise: Redis cannot be reached, or will not."""
 
-_BUSY: Final = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "OOM")
+_MOVED: Final = "READONLY"
+_BUSY: Final = frozenset(
+    (*("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "OOM"), _MOVED)
+)
 _REFUSALS: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
+_CODE: Final = re.compile(r"(?:Error running script .*@user_script: ?\d+: -)?([A-Z]+)\b")
+"""Up to version 6 of Redis, what a command of a script said is inside of an error of the script, which
+redis-py cannot tell from others."""
+_DENIED: Final = "The user executing the script can't"
+"""What an ACL says to a command of a script; it has no code in any version."""
 
 
 class Connection:
@@ -115,18 +124,24 @@ async def _closed(clients: Sequence[Any]) -> None:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether Redis does not let us in: nothing but another password or another ACL will help."""
-    return isinstance(error, _REFUSALS)
+    return isinstance(error, _REFUSALS) or (isinstance(error, ResponseError) and _DENIED in str(error))
 
 
 def has_moved(error: BaseException) -> bool:
     """Whether this is no longer the server that takes writes."""
-    return isinstance(error, ReadOnlyError)
+    return isinstance(error, ReadOnlyError) or (isinstance(error, ResponseError) and _code(error) == _MOVED)
 
 
 def is_ours(error: BaseException) -> bool:
     """Whether Redis answered, and will say the same of the same call for ever."""
     if not isinstance(error, ResponseError) or isinstance(
-        error, ReadOnlyError | OutOfMemoryError | ClusterDownError | AuthenticationError | NoPermissionError
+        error, ReadOnlyError | OutOfMemoryError | ClusterDownError
     ):
         return False
-    return not str(error).startswith(_BUSY)
+    return not is_refusal(error) and _code(error) not in _BUSY
+
+
+def _code(error: ResponseError) -> str | None:
+    """The word that Redis begins an error with, for machines."""
+    found = _CODE.match(str(error))
+    return None if found is None else found[1]

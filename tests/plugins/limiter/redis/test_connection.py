@@ -102,6 +102,15 @@ async def test_a_replica_and_a_full_redis_fail_without_being_our_fault(redis: Se
         error = await fails(connection)
         assert not is_ours(error), error
         client.config_set("maxmemory", 0)
+        client.config_set("min-replicas-to-write", 1)
+        error = await fails(connection)
+        assert not is_ours(error), error
+        client.config_set("min-replicas-to-write", 0)
+        client.execute_command("ACL", "SETUSER", "default", "-hset", "-set")
+        error = await fails(connection)
+        assert is_refusal(error), error
+        assert not is_ours(error)
+        client.execute_command("ACL", "SETUSER", "default", "+@all")
         client.set("{a}:other", "not a struct")
     with pytest.raises(FAILURES) as ours:
         await connection.run(["{a}", "{a}:other"], b'[2,1,[["r",1,1,5]],[[1,2,1,0,0]],[],0,[]]')
