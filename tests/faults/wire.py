@@ -304,6 +304,10 @@ class Link:
             except ssl.SSLWantReadError:
                 data = await self._recv()
                 self._incoming.write(data) if data else self._incoming.write_eof()
+            except ssl.SSLError as error:
+                if error.reason != "UNEXPECTED_EOF_WHILE_READING":
+                    raise
+                raise ssl.SSLEOFError(*error.args) from error  # which Python up to 3.11.3 does not tell
 
     def _queue(self, data: bytes) -> None:
         assert not self.fin_sent, "send after fin()"

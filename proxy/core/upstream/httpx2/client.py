@@ -1,7 +1,6 @@
 """The upstream: its pool, and one request after the other on it."""
 
 import asyncio
-import ssl
 from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -31,7 +30,7 @@ def _proxy(url: str) -> httpcore2.Proxy:
     return httpcore2.Proxy(
         httpcore2.URL(scheme=scheme, host=host, port=port, target="/"),
         auth=(unquote_to_bytes(user), unquote_to_bytes(password)) if at else None,
-        ssl_context=ssl.create_default_context() if scheme == "https" else None,
+        ssl_context=tls.authorities() if scheme == "https" else None,
     )
 
 
