@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,15 @@ def store(url: str) -> Iterator[Store]:
     opened.open()
     yield opened
     opened.close()
+
+
+def look_afresh(url: str) -> Mapping[bytes, Key]:
+    """What one sees who has never looked before."""
+    mirror = Mirror(lambda: url)
+    try:
+        return mirror.look() or {}
+    finally:
+        mirror.close()
 
 
 def hashed(key: str) -> bytes:
@@ -116,7 +125,7 @@ def test_a_row_that_somebody_has_damaged_is_no_key_and_hides_no_other(
         connection.execute(update(KEYS).where(KEYS.c.id == first.record.id).values(version=99, **damage))
         connection.execute(update(STATE).values(version=99))
     assert set(mirror.look() or ()) == {hashed(other.key)}
-    assert set(Mirror(lambda: url).look() or ()) == {hashed(other.key)}
+    assert set(look_afresh(url)) == {hashed(other.key)}
     revoked = store.create({"user": "carol"}, "x")
     assert set(mirror.look() or ()) == {hashed(other.key), hashed(revoked.key)}
     told = [record for record in caplog.records if record.message.startswith("a key cannot be read")]
@@ -170,9 +179,7 @@ class Mirrored(RuleBasedStateMachine):
         keys = self.mirror.look()
         if keys is not None:
             self.seen = dict(keys)
-        fresh = Mirror(lambda: self.url)
-        assert self.seen == (fresh.look() or {})
-        fresh.close()
+        assert self.seen == look_afresh(self.url)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
