@@ -1,6 +1,6 @@
 """Who a client key belongs to, and what the plugins say of a model to them."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
@@ -41,7 +41,7 @@ async def identify(chain: Chain, key: str, server: Server) -> Exchange:
                 await plugin.start(server)
                 try:
                     left = plugin.on_request(ex)
-                    reply = await left if isinstance(left, Coroutine) else left
+                    reply = left if left is None or isinstance(left, Reply) else await left
                 finally:
                     await plugin.stop()
             except WeirError as error:

@@ -32,8 +32,16 @@ FAILURES: Final = (RedisError, OSError, TimeoutError)
 """What `run` may raise: Redis cannot be reached, or will not."""
 
 _MOVED: Final = "READONLY"
-_BUSY: Final = frozenset(
-    (*("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "OOM"), _MOVED)
+_BUSY: Final = (
+    "BUSY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+    _MOVED,
 )
 _REFUSALS: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
 _CODE: Final = re.compile(r"(?:Error running script .*@user_script: ?\d+: -)?([A-Z]+)\b")

@@ -1,4 +1,5 @@
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -702,7 +703,8 @@ async def test_a_client_that_leaves_gives_its_place_to_the_next(up: Up) -> None:
             await asyncio.sleep(0.001)
         assert (await ask(app, "POST", "/v1/x", body=b"{}")).status == 429
         slow.cancel()
-        with pytest.raises((asyncio.CancelledError, ResponseAborted)):  # the latter from Python 3.12 on
+        # From Python 3.12 on `wait_for` makes no task of its own, and what the app raises comes out.
+        with pytest.raises(asyncio.CancelledError if sys.version_info < (3, 12) else ResponseAborted):
             await slow
         assert (await ask(app, "POST", "/v1/x", body=b"{}")).status == 200
 
