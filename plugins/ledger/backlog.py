@@ -5,15 +5,10 @@ work with out of the processor's caches: that cost more than a tenth of a reques
 less than a twentieth.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from .journal import Journal
-from .record import ended
-from .row import stored
+from .record import identity, sorted_out
 from .segment import Segment
 
-Row = Sequence[Any]
 Place = tuple[Segment, int]
 """A segment, and how far into it."""
 
@@ -24,6 +19,8 @@ class Backlog:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self.running: dict[bytes, bytes] = {}
+        """The open records of requests whose rows were not read yet, by id."""
         self._place: Place | None = None
         """Up to which everything is in the database; None before anything was read."""
 
@@ -33,7 +30,7 @@ class Backlog:
         last = self._journal.segments[-1]
         return last, last.at
 
-    def read(self, most: int, end: Place) -> tuple[list[Row], Place]:
+    def read(self, most: int, end: Place) -> tuple[list[bytes], Place]:
         """The next rows up to that end, `most` of them, and the place after them. Raises `OSError`."""
         # In one step of the interpreter: the event loop may add one meanwhile.
         segments = [*self._journal.segments]
@@ -41,11 +38,15 @@ class Backlog:
         payloads: list[bytes] = []
         while True:
             upto = end[1] if segment is end[0] else segment.at
-            found, length = ended(segment.read(at, upto), most - len(payloads))
-            payloads += found
+            begun, ended, length = sorted_out(segment.read(at, upto), most - len(payloads))
+            for payload in begun:
+                self.running[identity(payload)] = payload
+            for payload in ended:
+                self.running.pop(identity(payload), None)
+            payloads += ended
             at += length
             if len(payloads) == most or segment is end[0]:
-                return [*stored(payloads)], (segment, at)
+                return payloads, (segment, at)
             segment, at = segments[segments.index(segment) + 1], 0
 
     def was_read(self, place: Place) -> None:

@@ -9,8 +9,8 @@ from proxy.api import Server
 
 from .journal import Journal
 from .metrics import Metrics
-from .record import CLOSED, OPEN, record
-from .row import stored
+from .record import CLOSED, OPEN
+from .row import First
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -105,24 +105,21 @@ class Keeper:
             self.database.dispose()
             self.database = None
 
-    def begin(self, request: str, first: bytes, patient: bool) -> bool:
-        """Keep what is known of a request that has come, by its id; whether it would survive the process."""
-        journal, writer = self.journal, self._writer
-        if journal is None or writer is None:
+    def begin(self, first: First, patient: bool) -> bool:
+        """Keep what is known of a request that has come; whether it would survive the process."""
+        journal = self.journal
+        if journal is None:
             return False
-        kept = journal.append(record(OPEN, first), patient)
-        writer.opens[request] = first
-        return kept
+        return journal.append(OPEN, b"".join(first), patient)
 
-    def end(self, request: str, row: bytes, patient: bool) -> bool:
+    def end(self, row: bytes, patient: bool) -> bool:
         """Keep the row of a request; False if it is lost, which is counted."""
         journal, writer = self.journal, self._writer
         if writer is None:
             return False
-        kept = journal is not None and journal.append(record(CLOSED, row), patient)
+        kept = journal is not None and journal.append(CLOSED, row, patient)
         if not kept:
-            kept = writer.spill(*stored((row,)))
-        writer.opens.pop(request, None)
+            kept = writer.spill(row)
         return kept
 
     async def flush(self, within: float) -> bool:

@@ -7,7 +7,7 @@ from proxy.api import COST, IDENTITY, USAGE, End, Exchange, Plugin, Reply, Serve
 
 from .keeper import Keeper
 from .options import at_least, size, switch
-from .row import closed, opened
+from .row import First, closed, opened
 
 if TYPE_CHECKING:
     import click
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .routes import Reading
 
-_FIRST: Slot[bytes] = Slot("ledger.first")
+_FIRST: Slot[First] = Slot("ledger.first")
 LIMIT = "1GiB"
 """What the journal of one process may take of the disk."""
 KEEP_MONTHS = 13
@@ -79,14 +79,14 @@ class Ledger(Plugin):
     def on_request(self, ex: Exchange) -> Reply | None:
         """Note that the request has come: should the process die, this is what is known of it."""
         first = ex._slots[_FIRST] = opened(ex)
-        kept = self._keeper.begin(ex.id, first, self._required)
+        kept = self._keeper.begin(first, self._required)
         return None if kept or not self._required else self._unkept
 
     def on_end(self, ex: Exchange, end: End) -> None:
         """Keep the row."""
         first = ex._slots.get(_FIRST)
         if first is not None:
-            self._keeper.end(ex.id, closed(ex, end, first), self._required)
+            self._keeper.end(closed(ex, end, first), self._required)
 
     def routes(self) -> "Sequence[BaseRoute]":
         """`GET /usage`, `/usage/rows` and `/usage/{id}`: the caller's own rows."""

@@ -4,18 +4,18 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from .journal import OPEN_LOG
 from .lock import NAME, FolderLock
-from .record import CLOSED, CLOSED_1, records
-from .row import crashed, in_nanoseconds, readable, stored
+from .record import CLOSED, identity, records
+from .row import crashed, readable
 
 log = logging.getLogger("weir.ledger")
 
-Write = Callable[[list[Sequence[Any]]], None]
+Write = Callable[[list[bytes]], None]
 BATCH: Final = 1_000
 """Rows of one transaction."""
 ASIDE: Final = ".unread"
@@ -85,7 +85,7 @@ def _replay(journal: Path, write: Write) -> tuple[int, int, int]:
         except FileNotFoundError:
             continue
         for kind, payload, _ in records(data):
-            ended = kind in (CLOSED, CLOSED_1)
+            ended = kind == CLOSED
             if not readable(payload, ended=ended):
                 unread += 1
                 continue
@@ -93,20 +93,15 @@ def _replay(journal: Path, write: Write) -> tuple[int, int, int]:
                 unended[identity(payload)] = payload
                 continue
             unended.pop(identity(payload), None)
-            payloads.append(payload if kind == CLOSED else in_nanoseconds(payload))
+            payloads.append(payload)
             if len(payloads) == BATCH:
-                write([*stored(payloads)])
+                write(payloads)
                 written += BATCH
-                payloads.clear()
-    rows = [*stored(payloads), *map(crashed, unended.values())]
+                payloads = []
+    rows = [*payloads, *map(crashed, unended.values())]
     for at in range(0, len(rows), BATCH):
         write(rows[at : at + BATCH])
     return written + len(rows), len(unended), unread
-
-
-def identity(payload: bytes) -> bytes:
-    """The request's id, which both kinds of records begin with: `["<id>",`."""
-    return payload[2 : payload.index(b'"', 2)]
 
 
 def _remove(journal: Path) -> None:

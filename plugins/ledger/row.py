@@ -1,7 +1,8 @@
 """From an exchange to its row: what is known when it begins, and all of it when it has ended.
 
-A row is a JSON array in the order of `columns.COLUMNS`, for the journal, out of which the database gets it.
-What is JSON in a column is text here.
+In the journal, out of which the database gets it, a row is three lines of JSON: `columns.OWN`, `WHO` and
+`COMMON`, each without the brackets of an array, so that rows of one caller are found without reading them and
+what is their own is read at once. What is JSON in a column is text here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import orjson
 
 from proxy.api import COST, ESTIMATE, IDENTITY, USAGE, End, Exchange, Identity, Usage
 
-from .columns import COLUMNS, FIRST, TEXT, THEN, TOKENS
+from .columns import COMMON, COMMON_FIRST, COMMON_THEN, OWN, OWN_FIRST, OWN_THEN, TEXT, TOKENS, WHO
 from .money import MOST, ceiling, floor, pico
 
 _NOBODY: Final = Identity("", "")
@@ -30,10 +31,13 @@ _UNREACHED: Final = frozenset(
     )
 )
 """Outcomes of an attempt that an upstream has not heard of."""
-_LIMIT: Final = FIRST.index("estimate_pico")
-_HOPS: Final = COLUMNS.index("hops_ns")
+_LIMIT: Final = OWN_FIRST.index("estimate_pico")
 _IDS: Final = frozenset((b"x-request-id", b"traceparent"))
 _dumps = orjson.dumps
+
+First = tuple[bytes, bytes, bytes]
+"""What is known of a request that has come: the beginnings of its row's lines, which are a row of their own
+when they are joined."""
 
 
 class _Names(dict[str, str]):
@@ -49,14 +53,35 @@ class _Names(dict[str, str]):
 
 _NAMES: Final = _Names()
 
+LINES: Final = 1024
+"""Callers, and what is asked for, that are remembered."""
+
+
+class _Lines(dict[tuple[str | bytes | None, ...], bytes]):
+    """What the same callers ask for again and again, as it is written: made once, and in memory once.
+    Bounded: when it is full it begins anew."""
+
+    def __missing__(self, values: tuple[str | bytes | None, ...]) -> bytes:
+        texts = [value.decode("latin-1") if isinstance(value, bytes) else value for value in values]
+        made = b"\n" + _line(texts)
+        if len(made) <= TEXT:
+            if len(self) >= LINES:
+                self.clear()
+            self[values] = made
+        return made
+
+
+_WHO: Final = _Lines()
+_WHAT: Final = _Lines()
+
 _NUL: Final = b"\\u0000"
 """As JSON has it; PostgreSQL does not take it in a text. Headers and paths cannot have it (RFC 9110, 5.5)."""
-_AT_ONCE: Final = 50
-"""Rows that are read in one go: orjson keeps the interpreter to itself meanwhile, and requests wait."""
+_AT_ONCE: Final = 100
+"""Lines that are read in one go: orjson keeps the interpreter to itself meanwhile, and requests wait."""
 _WORSE: Final = {"measured": 0, "estimated": 1, "bounded": 2, "none": 3}
 
 
-def opened(ex: Exchange) -> bytes:
+def opened(ex: Exchange) -> First:
     """What is known when the request has come: enough for the row of one that is never seen to end."""
     request, slots = ex.request, ex._slots  # a method for each slot would cost more than what is in it
     who = slots.get(IDENTITY, _NOBODY)
@@ -77,27 +102,14 @@ def opened(ex: Exchange) -> bytes:
         said = request._json.get("model")
         if isinstance(said, str):
             model = _NAMES[said]
-    return _json(
-        (
-            ex.id,
-            ex.timeline.started_at // 1000,
-            who.key_id,
-            who.user,
-            who.team,
-            who.end_user,
-            request.address,
-            request.endpoint[:TEXT],
-            request.method,
-            request._path[:TEXT].decode("latin-1"),
-            model,
-            limit,
-            trace,
-            client,
-        )
+    return (
+        _line((ex.id, ex.timeline.started_at // 1000, limit, trace, client)),
+        _WHO[who.key_id, who.user, who.team, who.end_user, request.address],
+        _WHAT[request.endpoint[:TEXT], request.method, request._path[:TEXT], model],
     )
 
 
-def closed(ex: Exchange, end: End, first: bytes) -> bytes:
+def closed(ex: Exchange, end: End, first: First) -> bytes:
     """The row of a request that has ended; `first` is what `opened` said of it."""
     response, timeline, attempts, slots = ex.response, ex.timeline, ex.attempts, ex._slots
     received, begun = timeline.received, timeline.first_byte
@@ -124,7 +136,7 @@ def closed(ex: Exchange, end: End, first: bytes) -> bytes:
         if not usages:
             provenance = cost.provenance
         version = cost.price_version
-        amount = low = high = pico(cost.amount)
+        amount = low = high = pico(cost.amount) if cost.picodollars is None else min(cost.picodollars, MOST)
         if cost.low is not cost.amount and cost.low is not None:
             low = floor(cost.low)
         if cost.high is not cost.amount and cost.high is not None:
@@ -141,84 +153,107 @@ def closed(ex: Exchange, end: End, first: bytes) -> bytes:
         upstream = attempts[-1].upstream
         if response.request_id is not None:
             upstream_id = response.request_id[:TEXT].decode("latin-1")
-    then = _json(
+    own, who, what = first
+    return b"".join(
         (
-            (timeline.started_at + took) // 1000,
-            model,
-            upstream,
-            len(attempts),
-            response.status or None,
-            end.reason,
-            end.code,
-            response.is_stream,
-            used.input_tokens,  # one by one costs half of what a getter of all does
-            used.cached_tokens,
-            used.cache_write_tokens,
-            used.audio_input_tokens,
-            used.image_input_tokens,
-            used.output_tokens,
-            used.reasoning_tokens,
-            used.audio_output_tokens,
-            used.image_output_tokens,
-            units,
-            provenance,
-            amount,
-            low,
-            high,
-            version,
-            tier,
-            (begun - received) // 1000 if begun else None,
-            took // 1000,
-            hops,
-            upstream_id,
-            None,
+            own,
+            b",",
+            _line(
+                (
+                    (timeline.started_at + took) // 1000,
+                    used.input_tokens,  # one by one costs half of what a getter of all does
+                    used.cached_tokens,
+                    used.output_tokens,
+                    used.reasoning_tokens,
+                    amount,
+                    low,
+                    high,
+                    (begun - received) // 1000 if begun else None,
+                    took // 1000,
+                    hops,
+                    upstream_id,
+                )
+            ),
+            who,
+            what,
+            b",",
+            _line(
+                (
+                    model,
+                    upstream,
+                    len(attempts),
+                    response.status or None,
+                    end.reason,
+                    end.code,
+                    response.is_stream,
+                    used.cache_write_tokens,
+                    used.audio_input_tokens,
+                    used.image_input_tokens,
+                    used.audio_output_tokens,
+                    used.image_output_tokens,
+                    units,
+                    provenance,
+                    version,
+                    tier,
+                    None,
+                )
+            ),
         )
     )
-    return first[:-1] + b"," + then[1:]
 
 
-def crashed(first: bytes) -> list[Any]:
-    """The row of a request whose process died before it ended: what it cost lies between nothing and its
-    estimate."""
-    begun = cleaned(orjson.loads(first))
-    limit = begun[_LIMIT]
-    then = dict.fromkeys(THEN) | {"end_reason": "crashed", "end_code": "process_died"}
+def crashed(payload: bytes) -> bytes:
+    """The row of a request whose process died before it ended, by its open record: what it cost lies between
+    nothing and its estimate."""
+    own, who, what = payload.split(b"\n")
+    limit = cleaned(orjson.loads(b"[" + own + b"]"))[_LIMIT]
+    then = dict.fromkeys((*OWN_THEN, *COMMON_THEN)) | {"end_reason": "crashed", "end_code": "process_died"}
     then["usage_provenance"] = "none" if limit is None else "bounded"
     if limit is not None:
         then |= {"cost_low_pico": 0, "cost_high_pico": limit}
-    return [*begun, *then.values()]
-
-
-def in_nanoseconds(payload: bytes) -> bytes:
-    """A row of a version that kept its hops in microseconds."""
-    row = orjson.loads(payload)
-    if row[_HOPS] is not None:
-        row[_HOPS] = _dumps({hop: us * 1000 for hop, us in orjson.loads(row[_HOPS]).items()}).decode()
-    return _dumps(row)
+    return b"%b,%b\n%b\n%b,%b" % (
+        own,
+        _line([then[name] for name in OWN_THEN]),
+        who,
+        what,
+        _line([then[name] for name in COMMON_THEN]),
+    )
 
 
 def stored(payloads: Sequence[bytes]) -> Iterator[Sequence[Any]]:
-    """Rows of the journal as the database takes them."""
-    for at in range(0, len(payloads), _AT_ONCE):
-        together = b",".join(payloads[at : at + _AT_ONCE])
-        has_nul = _NUL in together
-        found = orjson.loads(b"[" + together + b"]")
-        yield from map(cleaned, found) if has_nul else found
+    """Rows of the journal as a database takes them, in the order of `KEPT`."""
+    for payload in payloads:
+        yield values((payload.replace(b"\n", b","),))
+
+
+def values(lines: Sequence[bytes]) -> list[Any]:
+    """What is in these lines, all in one, as a database takes it."""
+    found: list[Any] = []
+    for at in range(0, len(lines), _AT_ONCE):
+        together = b",".join(lines[at : at + _AT_ONCE])
+        read = orjson.loads(b"[" + together + b"]")
+        found += read if together.find(_NUL) < 0 else cleaned(read)
+    return found
+
+
+def tidied(payload: bytes) -> bytes:
+    """A row without anything that some database does not take."""
+    return b"\n".join(_line(cleaned(values((line,)))) for line in payload.split(b"\n"))
 
 
 def readable(payload: bytes, *, ended: bool) -> bool:
     """Whether a record of the journal has the columns that this version has."""
+    expected = (OWN, WHO, COMMON) if ended else (OWN_FIRST, WHO, COMMON_FIRST)
     try:
-        values = orjson.loads(payload)
+        found = [orjson.loads(b"[" + line + b"]") for line in payload.split(b"\n")]
     except orjson.JSONDecodeError:
         return False
-    columns = len(FIRST) + len(THEN) if ended else len(FIRST)
-    return isinstance(values, list) and len(values) == columns and isinstance(values[0], str)
+    return [*map(len, found)] == [*map(len, expected)] and isinstance(found[0][0], str)
 
 
-def cleaned(row: Sequence[Any]) -> list[Any]:
-    """A row that any database takes, whatever strangers have put into it."""
-    return [_clean(value) for value in row]
+def cleaned(found: Sequence[Any]) -> list[Any]:
+    """Values that any database takes, whatever strangers have put into them."""
+    return [_clean(value) for value in found]
 
 
 def _untouched(ex: Exchange, end: End) -> bool:
@@ -244,11 +279,11 @@ def _together(usages: list[Usage]) -> Usage:
     )
 
 
-def _json(values: Sequence[Any]) -> bytes:
+def _line(found: Sequence[Any]) -> bytes:
     try:
-        return _dumps(values)
+        return _dumps(found)[1:-1]
     except TypeError:  # half a character, or an integer above 64 bits
-        return _dumps(cleaned(values))
+        return _dumps(cleaned(found))[1:-1]
 
 
 def _clean(value: Any) -> Any:

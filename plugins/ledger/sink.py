@@ -4,10 +4,8 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from .columns import COLUMNS
 from .daily import DAY, cut, delete_before, not_rolled_up, roll_up
 from .table import insert
 
@@ -24,7 +22,6 @@ HOUSE_WITHIN: Final = 600_000
 """The same for the roll-up of a day: a hundred million rows."""
 LOCKED_WITHIN: Final = 5_000
 """Milliseconds that the house waits there for a lock of others, who may be waiting for it."""
-_started = itemgetter(COLUMNS.index("started_at"))
 
 
 def utc_today() -> dt.date:
@@ -51,14 +48,13 @@ class SqlSink:
         """Bring the tables to where this version wants them."""
         self._database.migrate()
 
-    def write(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Add rows, in one transaction."""
+    def write(self, rows: Sequence[bytes]) -> None:
+        """Add rows, as the journal has them, in one transaction."""
         with self._database.begin() as connection:
             if not self._database.is_sqlite:
                 # Somebody's lock on the table must not hold the writer, who has the journal to look after.
                 connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_WITHIN}")
-            insert(connection, rows)
-        moments = [*map(_started, rows)]
+            moments = insert(connection, rows)
         if min(moments) // DAY == max(moments) // DAY:  # as a rule, and to divide each costs ten times that
             moments = moments[:1]
         self._dirty.update(moment // DAY for moment in moments)

@@ -4,15 +4,17 @@ Migrations make them (`versions/`); this is what reads and writes them. Times ar
 UTC, money is picodollars.
 """
 
-from collections.abc import Sequence
-from operator import itemgetter
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Integer, MetaData, SmallInteger, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from .columns import COLUMNS, COSTS, TOKENS
+from .columns import COLUMNS, COMMON, COSTS, KEPT, OWN, TOKENS, WHO
+from .row import stored, values
 
 _JSON: Final[TypeEngine[Any]] = Text().with_variant(JSONB(), "postgresql")
 _TYPES: Final[dict[str, TypeEngine[Any]]] = {
@@ -23,18 +25,6 @@ _TYPES: Final[dict[str, TypeEngine[Any]]] = {
     "stream": Boolean(),
 }
 """What is not text."""
-
-STORED: Final = (
-    *("id", "started_at", "finished_at", "key_id", "user", "team", "end_user", "address"),
-    *("endpoint", "method", "path", "model_requested", "model_served", "upstream", "attempts"),
-    *("status", "end_reason", "end_code", "stream"),
-    *("input_tokens", "cached_tokens", "cache_write_tokens", "audio_input_tokens", "image_input_tokens"),
-    *("output_tokens", "reasoning_tokens", "audio_output_tokens", "image_output_tokens"),
-    *("other_units", "usage_provenance", "cost_pico", "cost_low_pico", "cost_high_pico", "estimate_pico"),
-    *("price_version", "service_tier", "ttfb_us", "duration_us", "hops_ns"),
-    *("trace_id", "client_request_id", "upstream_request_id", "cache"),
-)
-"""The columns in the order that the table has them in."""
 
 metadata = MetaData()
 rows = Table(
@@ -55,18 +45,11 @@ daily = Table(
     *(Column(name, BigInteger, nullable=False) for name in SUMS),
 )
 
-_COMMON: Final = (
-    *("endpoint", "method", "path", "model_requested", "model_served", "upstream", "attempts"),
-    *("status", "end_reason", "end_code", "stream"),
-    *("cache_write_tokens", "audio_input_tokens", "image_input_tokens"),
-    *("audio_output_tokens", "image_output_tokens", "other_units"),
-    *("usage_provenance", "price_version", "service_tier", "cache"),
-)
-"""What many rows of a batch have in common."""
-_WHO: Final = ("key_id", "user", "team", "end_user", "address")
-"""What they have in common too where few ask much."""
 _FEW: Final = 8
-"""Rows for each of whom it takes for that."""
+"""Rows of each caller from which on what they say of who asked is told once for all of them."""
+_SELDOM: Final = ("trace_id", "client_request_id")
+"""Columns of a row's own that are null as a rule. To hand over a null takes Python 3.11 as long as ten texts:
+it looks for an adapter, and puts together an error that says that there is none."""
 TOGETHER: Final = (500, 50, 5, 1)
 """Rows of one statement, as many as there are. After each the driver lets go of the interpreter and takes it
 back. Beside an event loop that is busy on another processor that costs more than many rows: with 50 at most
@@ -87,63 +70,83 @@ class _Alike:
     """Rows into SQLite, which is given once what they have in common: to hand over a value costs as much as
     to store it."""
 
-    def __init__(self, common: Sequence[str]) -> None:
-        own = [name for name in COLUMNS if name not in common]
-        self._common = _values_of(common)
-        self._own = _values_of(own)
-        self._statements = {count * len(own): _together(common, own, count) for count in TOGETHER}
-        """By how many values of their own they take."""
+    def __init__(self, own: tuple[str, ...], common: tuple[str, ...]) -> None:
+        self._own = own
+        self._common = [common.index(name) for name in COLUMNS if name in common]
 
-    def insert(self, cursor: Any, batch: Sequence[Sequence[Any]]) -> None:
-        alike: dict[Any, list[Any]] = {}
-        last, own = None, []
-        for row in batch:
-            common = self._common(row)
-            if common != last:  # to compare costs a third of what to look it up does
-                last, own = common, alike.setdefault(common, [])
-            own += self._own(row)
-        for common, own in alike.items():
+    def insert(self, cursor: Any, batch: Mapping[bytes, Sequence[bytes]]) -> list[int]:
+        """Rows' own lines by the one that they have in common; when each of them began."""
+        moments: list[int] = []
+        for line, lines in batch.items():
+            alike = values((line,))
+            common = [alike[place] for place in self._common]
             at = 0
-            for width, statement in self._statements.items():
-                while at + width <= len(own):
-                    cursor.execute(statement, (*common, *own[at : at + width]))
-                    at += width
+            for count in TOGETHER:
+                while at + count <= len(lines):
+                    moments += self._insert(cursor, common, values(lines[at : at + count]), count)
+                    at += count
+        return moments
+
+    def _insert(self, cursor: Any, common: list[Any], own: list[Any], count: int) -> list[int]:
+        names = [*self._own]
+        moments = own[names.index("started_at") :: len(names)]
+        left_out = []
+        for name in _SELDOM:
+            place, width = names.index(name), len(names)
+            if own[place::width].count(None) == count:
+                del own[place::width]
+                names.remove(name)
+                left_out.append(name)
+        cursor.execute(_alike(self._own, tuple(left_out), count), common + own)
+        return moments
 
 
-def _together(common: Sequence[str], own: Sequence[str], count: int) -> str:
-    """A statement of so many rows with `common` in common."""
+@cache
+def _alike(own: tuple[str, ...], left_out: tuple[str, ...], count: int) -> str:
+    """A statement of so many rows: first come the values that they have in common, then each row's own but
+    for those left out, which are null."""
     # No place has a number, by which its value could be used again: from Python 3.12 on the driver asks for
     # the name of each place, which SQLite looks for among all that have one. It took half of all the time.
+    there = [name for name in own if name not in left_out]
+    from_ = dict.fromkeys(COLUMNS, "?") | dict.fromkeys(left_out, "NULL")
+    from_ |= {name: f"column{at}" for at, name in enumerate(there, 1)}
     # In the order of the table, since SQLite copies each value once more in any other.
-    from_ = {name: f"c.column{at}" for at, name in enumerate(common, 1)}
-    from_ |= {name: f"o.column{at}" for at, name in enumerate(own, 1)}
-    values = ", ".join(from_[name] for name in STORED)
-    one, all_ = _values(len(common), 1), _values(len(own), count)
+    selected = ", ".join(from_[name] for name in COLUMNS)
     # `WHERE true` lets SQLite tell the conflict's ON from a join's. Names and places alone are put together.
-    joined = f"SELECT {values} FROM ({one}) AS c CROSS JOIN ({all_}) AS o WHERE true"  # noqa: S608
-    return _statement(STORED, joined)
+    source = f"SELECT {selected} FROM ({_values(len(there), count)}) WHERE true"  # noqa: S608
+    return _statement(COLUMNS, source)
 
 
-def _values_of(names: Sequence[str]) -> "itemgetter[Any]":
-    return itemgetter(*map(COLUMNS.index, names))
+_OF_FEW: Final = _Alike(OWN, (*WHO, *COMMON))
+_OF_MANY: Final = _Alike((*OWN, *WHO), COMMON)
+_POSTGRESQL: Final = _statement(KEPT, _values(len(KEPT), 1, "%s"))
+_STARTED: Final = KEPT.index("started_at")
 
 
-_who = _values_of(_WHO)
-_OF_FEW: Final = _Alike((*_WHO, *_COMMON))
-_OF_MANY: Final = _Alike(_COMMON)
-_POSTGRESQL: Final = _statement(COLUMNS, _values(len(COLUMNS), 1, "%s"))
-
-
-def insert(connection: Connection, batch: Sequence[Sequence[Any]]) -> None:
-    """Add rows, their values in the order of `COLUMNS`; a row that is there already stays as it is.
+def insert(connection: Connection, batch: Sequence[bytes]) -> list[int]:
+    """Add rows, as the journal has them; a row that is there already stays as it is. Returns when each of
+    them began.
 
     Raises what the driver raises.
     """
     # SQLAlchemy would look at each value of each row; the drivers take them as they are.
     if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(_POSTGRESQL, [tuple(row) for row in batch])
-        return
-    alike = _OF_FEW if len(set(map(_who, batch))) * _FEW <= len(batch) else _OF_MANY
+        rows = [tuple(row) for row in stored(batch)]
+        connection.exec_driver_sql(_POSTGRESQL, rows)
+        return [row[_STARTED] for row in rows]
+    alike = defaultdict[bytes, list[bytes]](list)
+    for row in batch:
+        own, _, rest = row.partition(b"\n")
+        alike[rest].append(own)
+    few = len(alike) * _FEW <= len(batch)
     cursor = connection.connection.cursor()
-    alike.insert(cursor, batch)
-    cursor.close()
+    try:
+        if few:
+            return _OF_FEW.insert(cursor, {rest.replace(b"\n", b","): lines for rest, lines in alike.items()})
+        common = defaultdict[bytes, list[bytes]](list)
+        for rest, lines in alike.items():
+            who, _, line = rest.partition(b"\n")
+            common[line] += [own + b"," + who for own in lines]
+        return _OF_MANY.insert(cursor, common)
+    finally:
+        cursor.close()

@@ -9,10 +9,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final, Protocol
 
-from .backlog import Backlog, Row
+from .backlog import Backlog
 from .journal import Journal
+from .record import identity
 from .replay import BATCH, adopt
-from .row import cleaned
+from .row import tidied
 
 log = logging.getLogger("weir.ledger")
 
@@ -34,8 +35,8 @@ class Sink(Protocol):
     def open(self) -> None:
         """Be ready for rows: once, before the first."""
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Add rows; those that are there already stay."""
+    def write(self, rows: Sequence[bytes]) -> None:
+        """Add rows, as the journal has them; those that are there already stay."""
 
     def keep_house(self) -> None:
         """What is to be done now and then: called every second, from a thread of its own."""
@@ -54,10 +55,7 @@ class Writer:
         self._folder = folder
         self._sink = sink
         self._opened = False
-        self._spill: deque[Row] = deque()
-        self.opens: dict[str, bytes] = {}
-        """The open records of all requests that have not ended, by their id. The event loop changes it: a
-        request is here from right after its open record until right after its closed one."""
+        self._spill: deque[bytes] = deque()
         self.backlog = None if journal is None else Backlog(journal)
         self._waiting: deque[Future[bool]] = deque()
         self._wake = threading.Event()
@@ -85,7 +83,7 @@ class Writer:
         self._thread.start()
         self._house.start()
 
-    def spill(self, row: Row) -> bool:
+    def spill(self, row: bytes) -> bool:
         """Take a row that the journal did not take; False if there are too many, and it is lost."""
         if len(self._spill) >= SPILL:
             self.lost += 1
@@ -137,7 +135,7 @@ class Writer:
             self._wake.clear()
         _tell([*self._waiting], False)
         if self._journal is not None:
-            self._journal.close(done=self.down is None and self._is_done() and not self.opens)
+            self._journal.close(done=self.down is None and self._is_done() and not self._running)
 
     def _turn(self) -> bool:
         """One round; whether the database took all that there was when it began."""
@@ -230,16 +228,18 @@ class Writer:
         while count > 0:
             rows = [self._spill[at] for at in range(min(count, BATCH))]
             self._put(rows)
-            for _ in rows:
+            for row in rows:
                 self._spill.popleft()
+                if self.backlog is not None:  # its open record may be in the journal
+                    self.backlog.running.pop(identity(row), None)
             count -= len(rows)
 
-    def _put(self, rows: list[Row]) -> None:
+    def _put(self, rows: list[bytes]) -> None:
         if rows:
             self._write(rows)
             self.written += len(rows)
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: list[bytes]) -> None:
         try:
             self._sink.write(rows)
         except (ValueError, OverflowError) as error:
@@ -250,28 +250,33 @@ class Writer:
                 raise
             self._write_one_by_one(rows, error)
 
-    def _write_one_by_one(self, rows: list[Row], error: Exception) -> None:
+    def _write_one_by_one(self, rows: list[bytes], error: Exception) -> None:
         fields = {"raised": type(error).__name__}
         log.warning("a row has a value that the database does not take", extra={"fields": fields})
         for row in rows:
             try:
-                self._sink.write([cleaned(row)])
+                self._sink.write([tidied(row)])
             except Exception as error:
                 if not (_is_about_data(error) or isinstance(error, ValueError | OverflowError)):
                     raise
                 self.lost += 1
-                log.error("a row was lost", extra={"fields": {"id": row[0], "raised": type(error).__name__}})
+                fields = {"id": identity(row).decode(), "raised": type(error).__name__}
+                log.error("a row was lost", extra={"fields": fields})
 
     def _drop(self, journal: Journal, backlog: Backlog) -> None:
         """Remove segments whose rows are all written; their requests that still run are kept beside."""
         if journal.segments[0] is backlog.needs:
             return
         try:
-            journal.keep_open([*self.opens.values()])
+            journal.keep_open(backlog.running.values())
             while journal.segments[0] is not backlog.needs:
                 journal.drop_first()
         except OSError as error:
             self.full = error.strerror or str(error)
+
+    @property
+    def _running(self) -> bool:
+        return self.backlog is not None and bool(self.backlog.running)
 
     def _is_done(self) -> bool:
         return not self._spill and (self.backlog is None or self.backlog.is_done)

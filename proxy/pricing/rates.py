@@ -104,7 +104,7 @@ class Rates:
     images, all output is images. Nothing else is made up: without its rate, a token has no price.
     """
 
-    __slots__ = ("_cached", "_input", "_output", "_rates", "_unit", "_write")
+    __slots__ = ("_cached", "_input", "_output", "_rates", "_unit", "_write", "picodollars")
 
     def __init__(
         self, row: Mapping[str, Decimal], *, factor: Decimal = Decimal(1), reads_images: bool = False
@@ -112,6 +112,8 @@ class Rates:
         """`row` has US dollars per million tokens by unit, and `factor` multiplies them all."""
         rates = {unit: EXACT.multiply(row[unit], factor) for unit in TOKEN_UNITS if unit in row}
         self._rates, self._unit = _whole(_completed(rates, reads_images))
+        self.picodollars = int(self._unit / PICODOLLAR) if self._unit >= PICODOLLAR else None
+        """How many of them one unit of this row is; None where it is finer than that."""
         # Most answers need only these.
         self._input, self._output = self._rates.get("input"), self._rates.get("output")
         # What a token of input costs more if a cache had it, or took it; less, as a rule.
@@ -124,17 +126,21 @@ class Rates:
 
     def charge(self, usage: Usage) -> tuple[Decimal | None, tuple[str, ...]]:
         """What these tokens cost, and the flags of `Cost` that go with it. Exact; None without a rate."""
-        amount = self.text(usage)
-        if amount is not None:
-            return amount, ()
+        total = self.text(usage)
+        if total is not None:
+            return self.amount(total), ()
         parts, cut = partition(usage)
         missing = tuple(f"no_rate={unit}" for unit in parts if parts[unit] and unit not in self._rates)
         flags = (*missing, CLAMPED) if cut else missing
         return (None if missing else self._sum(parts, self._rates)), flags
 
-    def text(self, usage: Usage) -> Decimal | None:
-        """The short way to what `charge` says of text, and so of nearly every answer. None: take the long
-        way, for what is not text, has no rate, or contradicts itself."""
+    def amount(self, total: int) -> Decimal:
+        """So many of this row's units in US dollars."""
+        return _normalize(_multiply(total, self._unit))
+
+    def text(self, usage: Usage) -> int | None:
+        """The short way to what `charge` says of text, and so of nearly every answer, in units of this row.
+        None: take the long way, for what is not text, has no rate, or contradicts itself."""
         tokens, output = usage.input_tokens, usage.output_tokens
         cached, written = usage.cached_tokens, usage.cache_write_tokens
         if (
@@ -157,7 +163,7 @@ class Rates:
             total += cached * self._cached
         if written:
             total += written * self._write
-        return _normalize(_multiply(total, self._unit))
+        return total
 
     def spread(self, usage: Usage) -> tuple[Decimal, Decimal] | None:
         """The least and the most that these tokens cost, when nobody knows what a cache had or took."""

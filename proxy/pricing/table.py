@@ -125,10 +125,14 @@ class Table:
             and usage.reported_cost is None
             and not usage.other_units
             and not usage.clamped
-            and (amount := period.rates.text(usage)) is not None
+            and (total := period.rates.text(usage)) is not None
         ):
-            flags = chosen.flags + period.flags
-            return Cost(amount, amount, amount, "measured", self._version, chosen.model, flags)
+            rates, flags = period.rates, chosen.flags + period.flags
+            amount = rates.amount(total)
+            cost = Cost(amount, amount, amount, "measured", self._version, chosen.model, flags)
+            if rates.picodollars is not None:
+                cost.picodollars = total * rates.picodollars  # type: ignore[misc] # nobody has seen it yet
+            return cost
         return self._cost(usage, chosen, period, upstream)
 
     def _cost(self, usage: Usage, chosen: _Chosen, period: Period | None, upstream: str | None) -> Cost:

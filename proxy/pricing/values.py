@@ -108,6 +108,9 @@ class Cost:
     `tier_priced_as=standard`, `long_context`, `usage_clamped`, `reported`, `priced_as=<model>`; and why there
     is none: `unknown_model`, `no_usage`, `no_price_yet`, `no_rate=<unit>`.
     """
+    picodollars: int | None = field(default=None, init=False, repr=False, compare=False)
+    """`amount` in 10^-12 US dollars, where the table had it as an integer anyway; None says nothing. A cost
+    with another amount, made by `dataclasses.replace`, has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,26 +10,24 @@ from typing import Any, Final
 
 import orjson
 
-from plugins.ledger.columns import COLUMNS, FIRST
+from plugins.ledger.columns import COMMON, COMMON_FIRST, KEPT, OWN, OWN_FIRST, WHO
 from plugins.ledger.record import CLOSED, OPEN, record, records
 from plugins.ledger.replay import adopt
+from plugins.ledger.row import stored
 
 FOLDER: Final = Path(tempfile.mkdtemp(prefix="weir-fuzz-"))
 atexit.register(shutil.rmtree, FOLDER)
 
 
-def _first(number: int) -> list[Any]:
-    row: list[Any] = [None] * len(FIRST)
-    row[0] = f"request-{number}"
-    row[1] = 1_700_000_000_000_000 + number
-    return row
+def _payload(number: int, *lines: Sequence[str]) -> bytes:
+    own: list[Any] = [f"request-{number}", 1_700_000_000_000_000 + number, *[None] * (len(lines[0]) - 2)]
+    return b"\n".join(orjson.dumps(line)[1:-1] for line in (own, *([None] * len(line) for line in lines[1:])))
 
 
 def _record(number: int) -> bytes:
     if number % 3 == 0:
-        return record(OPEN, orjson.dumps(_first(number)))
-    rest = [None] * (len(COLUMNS) - len(FIRST))
-    return record(CLOSED, orjson.dumps([*_first(number), *rest]))
+        return record(OPEN, _payload(number, OWN_FIRST, WHO, COMMON_FIRST))
+    return record(CLOSED, _payload(number, OWN, WHO, COMMON))
 
 
 RECORDS: Final = [_record(number) for number in range(12)]
@@ -69,8 +67,8 @@ def _replay(journal: bytes, damaged_from: int) -> None:
     assert set(ids) <= known, "a row that nobody wrote"
     for row in rows:
         number = int(row[0].removeprefix("request-"))
-        assert list(row[: len(FIRST)]) == _first(number)
-        assert len(row) == len(COLUMNS)
+        assert row[1] == 1_700_000_000_000_000 + number
+        assert len(row) == len(KEPT)
     at = 0
     for number, each in enumerate(RECORDS):
         at += len(each)
@@ -87,7 +85,7 @@ def _adopted(journal: bytes) -> list[Sequence[Any]]:
     log = logging.getLogger("weir.ledger")  # which would tell of each one
     log.disabled = True
     try:
-        count = adopt(FOLDER, rows.extend)
+        count = adopt(FOLDER, lambda payloads: rows.extend(stored(payloads)))
     finally:
         log.disabled = False
     assert count == len(rows)

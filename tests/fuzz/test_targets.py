@@ -27,7 +27,7 @@ BUGS: Mapping[str, tuple[str, Any]] = {
     "output": ("proxy.pricing.output.tally.Tally.tokens", lambda self, *kinds: -1),
     "configuration": ("proxy.core.yaml._core_schema", _raises),
     "prices": ("proxy.pricing.table.Table.max_cost", lambda self, model, **_: Decimal(-1)),
-    "journal": ("plugins.ledger.record.crc32", lambda body: 0),
+    "journal": ("plugins.ledger.record.adler32", lambda body: 0),
 }
 
 

@@ -258,6 +258,16 @@ def test_the_short_way_costs_what_the_long_one_does(
     cost = ALL.cost(usage, model, upstream=upstream, at=at)
     assert cost == ALL.cost(longer, model, upstream=upstream, at=at)
     assert str(cost.amount) == str(ALL.cost(longer, model, upstream=upstream, at=at).amount)
+    if cost.picodollars is not None:
+        assert cost.picodollars * D("1e-12") == cost.amount
+
+
+def test_a_plain_cost_has_its_picodollars_and_one_that_was_changed_has_none() -> None:
+    cost = PRICES.cost(Usage(12, 3, model="chat"))
+    assert (cost.amount, cost.picodollars) == (D("0.000054"), 54_000_000)
+    assert replace(cost, amount=D(1)).picodollars is None
+    finer = table({"fine": {"input": "0.0000001", "output": "0.0000001"}}).cost(Usage(1, 1, model="fine"))
+    assert (finer.amount, finer.picodollars) == (D("2e-13"), None)
 
 
 # -- before the answer ---------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import orjson
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
-from plugins.ledger.columns import COLUMNS, FIRST, TOKENS
+from plugins.ledger.columns import COLUMNS, COMMON, COMMON_FIRST, KEPT, OWN, OWN_FIRST, TOKENS, WHO
+from plugins.ledger.row import First, stored
 from proxy.api import Server
 from proxy.api.database import Database
 
@@ -26,7 +27,7 @@ def insert_before_hops_ns(connection: sa.Connection, batch: Sequence[Sequence[An
 
 
 def a_row(id_: str = "r1", **values: Any) -> list[Any]:
-    """A row of a measured request; `values` by column."""
+    """A row of a measured request, in the order of `COLUMNS`; `values` by column."""
     made: dict[str, Any] = dict.fromkeys(COLUMNS)
     made |= dict.fromkeys(TOKENS, 0)
     made |= {
@@ -59,18 +60,29 @@ def a_row(id_: str = "r1", **values: Any) -> list[Any]:
     }
     unknown = values.keys() - made.keys()
     assert not unknown, unknown
-    return [*(made | values).values()]
+    made |= values
+    return [made[name] for name in COLUMNS]
 
 
 def a_payload(id_: str = "r1", **values: Any) -> bytes:
     """The same as the journal has it."""
-    return orjson.dumps(a_row(id_, **values))
+    return _lines(a_row(id_, **values), OWN, WHO, COMMON)
 
 
-def a_first(id_: str = "r1", **values: Any) -> bytes:
+def a_first(id_: str = "r1", **values: Any) -> First:
     """What is known of a request that has come."""
-    row = dict(zip(COLUMNS, a_row(id_, **values), strict=True))
-    return orjson.dumps([row[name] for name in FIRST])
+    own, who, what = _lines(a_row(id_, **values), OWN_FIRST, WHO, COMMON_FIRST).split(b"\n")
+    return own, b"\n" + who, b"\n" + what
+
+
+def a_begun(id_: str = "r1", **values: Any) -> bytes:
+    """The same as the journal has it."""
+    return b"".join(a_first(id_, **values))
+
+
+def _lines(row: Sequence[Any], *lines: Sequence[str]) -> bytes:
+    named = dict(zip(COLUMNS, row, strict=True))
+    return b"\n".join(orjson.dumps([named[name] for name in line])[1:-1] for line in lines)
 
 
 def server(folder: Path | None, **more: Any) -> Server:
@@ -103,9 +115,10 @@ class Memory:
             raise self.fails
         self.opened += 1
 
-    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+    def write(self, payloads: Sequence[bytes]) -> None:
         if self.fails is not None:
             raise self.fails
+        rows = [*stored(payloads)]
         if self.refuses & {row[0] for row in rows}:
             raise OverflowError("too large")
         self.batches.append(len(rows))
@@ -125,5 +138,5 @@ def until(true: Any, within: float = 10.0) -> None:
 
 
 def column(row: Sequence[Any], name: str) -> Any:
-    """A row's value by its column."""
-    return row[COLUMNS.index(name)]
+    """The value of a row of the journal by its column."""
+    return row[KEPT.index(name)]

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from plugins.ledger.backlog import Backlog
 from plugins.ledger.journal import Journal
-from plugins.ledger.record import CLOSED, OPEN, record
+from plugins.ledger.record import CLOSED, OPEN, identity
 from plugins.ledger.segment import SIZE
 
-from .making import a_first, a_payload
+from .making import a_begun, a_payload
 
 
 class Stand:
@@ -24,13 +24,13 @@ class Stand:
 
     def end(self, *ids: str) -> None:
         for id_ in ids:
-            assert self.journal.append(record(CLOSED, a_payload(id_)))
+            assert self.journal.append(CLOSED, a_payload(id_))
 
     def step(self, most: int) -> int:
         """What the writer does once; how many rows that were."""
         rows, place = self.backlog.read(most, self.backlog.end)
         self.backlog.was_read(place)
-        self.stored += [row[0] for row in rows]
+        self.stored += [identity(row).decode() for row in rows]
         return len(rows)
 
     def all(self, most: int = 100) -> list[str]:
@@ -53,7 +53,7 @@ def test_rows_come_in_their_order_and_again_until_they_were_read(stand: Stand) -
     stand.end("a", "b", "c")
     for _ in range(2):
         rows, place = stand.backlog.read(2, stand.backlog.end)
-        assert [row[0] for row in rows] == ["a", "b"]
+        assert [identity(row).decode() for row in rows] == ["a", "b"]
         assert not stand.backlog.is_done
     stand.backlog.was_read(place)
     assert not stand.backlog.is_done
@@ -61,14 +61,27 @@ def test_rows_come_in_their_order_and_again_until_they_were_read(stand: Stand) -
 
 
 def test_what_has_only_begun_is_no_row(stand: Stand) -> None:
-    assert stand.journal.append(record(OPEN, a_first("open")))
+    assert stand.journal.append(OPEN, a_begun("open"))
     assert not stand.backlog.is_done
     assert stand.step(9) == 0
     assert stand.backlog.is_done
     stand.end(*names(3))
-    assert stand.journal.append(record(OPEN, a_first("open")))
+    assert stand.journal.append(OPEN, a_begun("open"))
     stand.end(*names(3, 3))
     assert stand.all(most=4) == names(6)
+
+
+def test_who_has_begun_and_not_ended_is_known_however_often_it_is_read(stand: Stand) -> None:
+    for id_ in "abc":
+        assert stand.journal.append(OPEN, a_begun(id_))
+    stand.end("b")
+    for _ in range(2):
+        _, place = stand.backlog.read(9, stand.backlog.end)
+        assert stand.backlog.running == {b"a": a_begun("a"), b"c": a_begun("c")}
+    stand.backlog.was_read(place)
+    stand.end("a", "c")
+    assert stand.all() == ["a", "c"]
+    assert stand.backlog.running == {}
 
 
 def test_what_comes_after_the_end_is_for_the_next_time(stand: Stand) -> None:
@@ -78,7 +91,7 @@ def test_what_comes_after_the_end_is_for_the_next_time(stand: Stand) -> None:
     assert stand.journal._advance()
     stand.end("c")
     rows, place = stand.backlog.read(9, end)
-    assert ([row[0] for row in rows], place) == (["a"], end)
+    assert ([identity(row).decode() for row in rows], place) == (["a"], end)
     stand.backlog.was_read(place)
     assert stand.all() == ["b", "c"]
 

@@ -1,15 +1,16 @@
 from pathlib import Path
 
-from plugins.ledger.columns import COLUMNS, FIRST, TOKENS
+from plugins.ledger.columns import COLUMNS, KEPT, OWN_FIRST, TOKENS
 from proxy.api import Usage
 
 
 def test_every_column_is_there_once() -> None:
-    assert len(COLUMNS) == len(set(COLUMNS)) == 43
+    assert len(COLUMNS) == len(set(COLUMNS)) == len(KEPT) == 43
+    assert set(KEPT) == set(COLUMNS)
 
 
 def test_a_row_begins_with_its_id() -> None:
-    assert FIRST[0] == COLUMNS[0] == "id"
+    assert OWN_FIRST[0] == COLUMNS[0] == KEPT[0] == "id"
 
 
 def test_every_kind_of_tokens_of_a_usage_has_a_column() -> None:

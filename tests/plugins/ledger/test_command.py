@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from plugins.ledger.command import usage
 from plugins.ledger.table import insert
 
-from .making import a_database, a_row, server
+from .making import a_database, a_payload, server
 
 NOW = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
 
@@ -33,8 +33,8 @@ def filled(tmp_path: Path) -> Path:
         insert(
             connection,
             [
-                a_row("a", started_at=NOW - 1, cost_pico=3 * 10**12, cost_high_pico=3 * 10**12),
-                a_row("b", started_at=NOW - 1, model_served="o3", team="blue"),
+                a_payload("a", started_at=NOW - 1, cost_pico=3 * 10**12, cost_high_pico=3 * 10**12),
+                a_payload("b", started_at=NOW - 1, model_served="o3", team="blue"),
             ],
         )
     database.dispose()

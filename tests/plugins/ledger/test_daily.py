@@ -9,12 +9,12 @@ from plugins.ledger.money import MOST
 from plugins.ledger.table import daily, insert, rows
 from proxy.api.database import Database
 
-from .making import DAY, NOON, a_row
+from .making import DAY, NOON, a_payload
 
 TODAY = NOON // DAY
 
 
-def put(database: Database, *batch: list[Any]) -> None:
+def put(database: Database, *batch: bytes) -> None:
     with database.begin() as connection:
         insert(connection, batch)
 
@@ -28,11 +28,11 @@ def rolled(database: Database, *names: str) -> list[tuple[Any, ...]]:
 def test_a_day_is_summed_by_all_that_it_can_be_asked_for(database: Database) -> None:
     put(
         database,
-        a_row("a", input_tokens=1, cost_pico=10),
-        a_row("b", input_tokens=2, cost_pico=None, cost_low_pico=0, cost_high_pico=7),
-        a_row("c", key_id=None, team=None, model_served=None, end_reason="client_gone"),
-        a_row("before", started_at=TODAY * DAY - 1),
-        a_row("after", started_at=(TODAY + 1) * DAY),
+        a_payload("a", input_tokens=1, cost_pico=10),
+        a_payload("b", input_tokens=2, cost_pico=None, cost_low_pico=0, cost_high_pico=7),
+        a_payload("c", key_id=None, team=None, model_served=None, end_reason="client_gone"),
+        a_payload("before", started_at=TODAY * DAY - 1),
+        a_payload("after", started_at=(TODAY + 1) * DAY),
     )
     with database.begin() as connection:
         roll_up(connection, TODAY)
@@ -44,8 +44,8 @@ def test_a_day_is_summed_by_all_that_it_can_be_asked_for(database: Database) -> 
 
 
 def test_a_day_that_is_rolled_up_again_is_not_counted_twice(database: Database) -> None:
-    put(database, a_row("a"))
-    for more in ([a_row("b")], [a_row("b")]):
+    put(database, a_payload("a"))
+    for more in ([a_payload("b")], [a_payload("b")]):
         with database.begin() as connection:
             roll_up(connection, TODAY)
         put(database, *more)
@@ -57,8 +57,8 @@ def test_a_day_that_is_rolled_up_again_is_not_counted_twice(database: Database) 
 def test_days_that_have_no_roll_up_are_found(database: Database) -> None:
     with database.read() as connection:
         assert not_rolled_up(connection, TODAY) == set()
-    put(database, a_row("a", started_at=NOON - 3 * DAY), a_row("b", started_at=NOON))
-    put(database, a_row("c", started_at=NOON - DAY))
+    put(database, a_payload("a", started_at=NOON - 3 * DAY), a_payload("b", started_at=NOON))
+    put(database, a_payload("c", started_at=NOON - DAY))
     with database.begin() as connection:
         assert not_rolled_up(connection, TODAY) == {TODAY - 3, TODAY - 1}
         roll_up(connection, TODAY - 3)
@@ -88,7 +88,7 @@ def test_whole_months_are_kept(months: int, today: str, first: str) -> None:
 
 
 def test_rows_are_deleted_a_few_at_a_time_and_no_others(database: Database) -> None:
-    put(database, *(a_row(f"{n}", started_at=NOON - 1) for n in range(CHUNK + 3)), a_row("kept"))
+    put(database, *(a_payload(f"{n}", started_at=NOON - 1) for n in range(CHUNK + 3)), a_payload("kept"))
     deleted: list[int] = []
     while not deleted or deleted[-1]:
         with database.begin() as connection:
@@ -100,8 +100,8 @@ def test_rows_are_deleted_a_few_at_a_time_and_no_others(database: Database) -> N
 
 def test_a_sum_that_no_column_holds_ends_at_the_most_there_can_be(database: Database) -> None:
     """The bounds of a cost go by what a client asks for, and anybody can ask for too much."""
-    put(database, *(a_row(id_, cost_high_pico=MOST) for id_ in ("a", "b", "c")))
-    put(database, *(a_row(id_, user="bob", cost_high_pico=MOST // 3) for id_ in ("d", "e")))
+    put(database, *(a_payload(id_, cost_high_pico=MOST) for id_ in ("a", "b", "c")))
+    put(database, *(a_payload(id_, user="bob", cost_high_pico=MOST // 3) for id_ in ("d", "e")))
     with database.begin() as connection:
         roll_up(connection, TODAY)
     found = rolled(database, "user", "requests", "cost_pico", "cost_high_pico")
@@ -113,7 +113,7 @@ def test_what_is_deleted_goes_in_the_order_of_time(
 ) -> None:
     """So a report that is made meanwhile finds all rows of a day, or none but its roll-up."""
     monkeypatch.setattr("plugins.ledger.daily.CHUNK", 2)
-    put(database, *(a_row(str(9 - at), started_at=NOON + at) for at in (3, 0, 2, 1)))
+    put(database, *(a_payload(str(9 - at), started_at=NOON + at) for at in (3, 0, 2, 1)))
     with database.begin() as connection:
         assert delete_before(connection, NOON + 9) == 2
     with database.read() as connection:

@@ -8,7 +8,7 @@ from plugins.ledger.table import insert
 from plugins.ledger.told import NAMES
 from proxy.api.database import Database
 
-from .making import NOON, a_row
+from .making import NOON, a_payload
 
 EVER = Query(0, 2**61)
 
@@ -32,7 +32,7 @@ def test_all_rows_come_once_and_in_the_order_of_their_time(database: Database) -
     # Several of the same microsecond, across the ends of pages.
     moments = [NOON, NOON, NOON, NOON, NOON, NOON + 1, NOON + 1, NOON - 1, NOON + 5]
     with database.begin() as connection:
-        insert(connection, [a_row(f"{n}", started_at=at) for n, at in enumerate(moments)])
+        insert(connection, [a_payload(f"{n}", started_at=at) for n, at in enumerate(moments)])
     found = pages(database)
     ids = [orjson.loads(line)["id"] for lines in found for line in lines.splitlines()]
     assert ids == ["7", "0", "1", "2", "3", "4", "5", "6", "8"]
@@ -41,7 +41,7 @@ def test_all_rows_come_once_and_in_the_order_of_their_time(database: Database) -
 
 def test_only_what_was_asked_for_comes(database: Database) -> None:
     with database.begin() as connection:
-        insert(connection, [a_row(f"{n}", team="red" if n % 2 else "blue") for n in range(8)])
+        insert(connection, [a_payload(f"{n}", team="red" if n % 2 else "blue") for n in range(8)])
     found = pages(database, EVER.restricted("team", "red"))
     assert [orjson.loads(line)["id"] for lines in found for line in lines.splitlines()] == [
         "1",
@@ -53,16 +53,16 @@ def test_only_what_was_asked_for_comes(database: Database) -> None:
 
 def test_csv_has_its_heading_and_no_page_of_its_own(database: Database) -> None:
     with database.begin() as connection:
-        insert(connection, [a_row("a")])
+        insert(connection, [a_payload("a")])
     assert heading("csv").decode().strip().split(",") == list(NAMES)
     assert heading("ndjson") == b""
     (lines,) = pages(database, form="csv")
-    assert lines.startswith(b"a,2026-11-03T12:00:00.000000Z,key-a,alice,red,")
+    assert lines.startswith(b"a,2026-11-03T12:00:00.000000Z,2026-11-03T12:00:01.500000Z,key-a,alice,red,")
 
 
 def test_one_row_is_found_by_its_id_and_by_whom_it_is_of(database: Database) -> None:
     with database.begin() as connection:
-        insert(connection, [a_row("a"), a_row("b", key_id=None)])
+        insert(connection, [a_payload("a"), a_payload("b", key_id=None)])
     with database.read() as connection:
         found = one(connection, "a", ())
         assert found is not None

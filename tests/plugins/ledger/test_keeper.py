@@ -29,8 +29,8 @@ async def count(keeper: Keeper) -> int:
 async def test_what_is_kept_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
     keeper = Keeper()
     await keeper.open(self := object(), server(tmp_path), **OPTIONS)
-    assert keeper.begin("a", a_first("a"), patient=False)
-    assert keeper.end("a", a_payload("a"), patient=False)
+    assert keeper.begin(a_first("a"), patient=False)
+    assert keeper.end(a_payload("a"), patient=False)
     assert await keeper.flush(5.0)
     assert await count(keeper) == 1
     assert keeper.trouble() is None
@@ -46,7 +46,7 @@ async def test_the_first_opens_and_the_last_closes(tmp_path: Path) -> None:
     assert keeper.journal is not None
     assert keeper.journal.limit == 2**31
     await keeper.close(one)
-    assert keeper.end("a", a_payload("a"), patient=False)
+    assert keeper.end(a_payload("a"), patient=False)
     assert "weir_ledger_rows_written_total" in figures(surroundings.metrics)
     await keeper.close(two)
     assert figures(surroundings.metrics) == {}
@@ -85,8 +85,8 @@ async def test_where_nothing_was_asked_for_and_nothing_can_be_kept_it_is_off(
     keeper = Keeper()
     await keeper.open(self := object(), server(None), **OPTIONS)
     assert any("the ledger is off" in line.message for line in caplog.records)
-    assert not keeper.begin("a", a_first("a"), patient=False)
-    assert not keeper.end("a", a_payload("a"), patient=False)
+    assert not keeper.begin(a_first("a"), patient=False)
+    assert not keeper.end(a_payload("a"), patient=False)
     assert keeper.database is None
     assert not await keeper.flush(0.1)
     assert keeper.trouble() == "there is no journal"
@@ -104,8 +104,8 @@ async def test_a_database_alone_will_do(tmp_path: Path) -> None:
     keeper = Keeper()
     url = f"sqlite:///{tmp_path}/elsewhere.db"
     await keeper.open(self := object(), server(None, database_url=url), **OPTIONS)
-    assert not keeper.begin("a", a_first("a"), patient=False)
-    assert keeper.end("a", a_payload("a"), patient=False)
+    assert not keeper.begin(a_first("a"), patient=False)
+    assert keeper.end(a_payload("a"), patient=False)
     assert await keeper.flush(5.0)
     assert await count(keeper) == 1
     await keeper.close(self)
@@ -118,8 +118,8 @@ async def test_a_database_that_is_down_at_the_start_stops_nothing(
     keeper = Keeper()
     down = server(tmp_path, database_url=f"postgresql://weir@/weir?host={tmp_path}")
     await keeper.open(self := object(), down, **OPTIONS)
-    assert keeper.begin("a", a_first("a"), patient=True)
-    assert keeper.end("a", a_payload("a"), patient=True)
+    assert keeper.begin(a_first("a"), patient=True)
+    assert keeper.end(a_payload("a"), patient=True)
     assert not await keeper.flush(5.0)
     assert keeper.trouble() is None
     await keeper.close(self)
@@ -137,7 +137,7 @@ async def test_a_flush_is_not_waited_for_without_end(tmp_path: Path, monkeypatch
         "write",
         lambda _: asyncio.run_coroutine_threadsafe(release.wait(), loop).result(),
     )
-    assert keeper.end("a", a_payload("a"), patient=False)
+    assert keeper.end(a_payload("a"), patient=False)
     assert not await keeper.flush(0.3)
     release.set()
     await keeper.close(self)

@@ -8,7 +8,7 @@ from plugins.ledger.metrics import Metrics
 from plugins.ledger.segment import SIZE
 from plugins.ledger.writer import Writer
 
-from .making import Memory, a_row
+from .making import Memory, a_payload
 
 ROOT = Path(__file__).parents[3]
 
@@ -24,7 +24,7 @@ def test_the_figures_are_those_of_the_journal_and_the_writer(tmp_path: Path) -> 
     journal.prepare()
     writer = Writer(journal, None, Memory())
     metrics = Metrics(registry, writer, journal)
-    writer.spill(a_row("a"))
+    writer.spill(a_payload("a"))
     writer.written, writer.lost, writer.down = 7, 2, "OperationalError"
     journal.failures, journal.slow_writes = 3, 1
     told = figures(registry)

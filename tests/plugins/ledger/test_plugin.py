@@ -12,7 +12,7 @@ from proxy.api import COST, ESTIMATE, IDENTITY, USAGE, Cost, Estimate, Identity,
 from proxy.api.testing import json, play, post
 from proxy.core.chain import Chain, ChainError
 
-from .making import a_database, server
+from .making import a_database, a_first, server
 
 GIVEN: dict[Slot[Any], Any] = {
     IDENTITY: Identity("alice", "192.0.2.1", "key-a"),
@@ -42,9 +42,9 @@ async def test_the_row_is_kept_before_the_last_bytes_go_out(tmp_path: Path) -> N
     order: list[str] = []
     end = ledger._keeper.end
 
-    def ended(request: str, row: bytes, patient: bool) -> bool:
+    def ended(row: bytes, patient: bool) -> bool:
         order.append("row")
-        return end(request, row, patient)
+        return end(row, patient)
 
     ledger._keeper.end = ended  # type: ignore[method-assign]
     played = await play([ledger], None, json({"a": 1}), given=GIVEN, server=server(tmp_path))
@@ -77,7 +77,7 @@ def test_it_needs_to_know_who_asks_and_what_it_cost() -> None:
 class Full(Journal):
     """A journal on a full disk."""
 
-    def append(self, data: bytes, patient: bool = False) -> bool:
+    def append(self, kind: bytes, payload: bytes, patient: bool = False) -> bool:
         self.failures += 1
         return False
 
@@ -126,7 +126,7 @@ async def test_a_reload_goes_on_with_the_same_journal(tmp_path: Path) -> None:
     new.adopt(old)
     await new.start(surroundings)
     await old.stop()
-    assert new._keeper.begin("a", b'["a"]', patient=True)
+    assert new._keeper.begin(a_first("a"), patient=True)
     assert new.ready() is None
     await new.stop()
 

@@ -10,7 +10,7 @@ from plugins.ledger.reconcile import ExportError, Line, _read, differences
 from plugins.ledger.table import insert
 from proxy.api.database import Database
 
-from .making import NOON, a_row
+from .making import NOON, a_payload
 
 START = int(dt.datetime(2026, 11, 3, tzinfo=dt.UTC).timestamp())
 END = START + 86400
@@ -30,10 +30,12 @@ def filled(database: Database) -> Database:
         insert(
             connection,
             [
-                a_row("a", cached_tokens=10),
-                a_row("b"),
-                a_row("refused", usage_provenance="none", model_served=None, input_tokens=0, output_tokens=0),
-                a_row("tomorrow", started_at=NOON + 86_400_000_000),
+                a_payload("a", cached_tokens=10),
+                a_payload("b"),
+                a_payload(
+                    "refused", usage_provenance="none", model_served=None, input_tokens=0, output_tokens=0
+                ),
+                a_payload("tomorrow", started_at=NOON + 86_400_000_000),
             ],
         )
     return database

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.ledger.record import CLOSED, HEAD, OPEN, ended, record, records
+from plugins.ledger.record import CLOSED, HEAD, OPEN, record, records, sorted_out
 
 PAYLOADS = st.lists(st.tuples(st.sampled_from([OPEN, CLOSED]), st.binary(max_size=60)), max_size=6)
 
@@ -14,18 +14,22 @@ def test_what_was_written_is_read_and_zeros_end_it(payloads: list[tuple[bytes, b
 
 
 @given(PAYLOADS, st.integers(1, 7))
-def test_those_that_have_ended_are_read_some_at_a_time(
+def test_those_that_have_begun_and_ended_are_read_some_at_a_time(
     payloads: list[tuple[bytes, bytes]], most: int
 ) -> None:
     data = b"".join(record(kind, payload) for kind, payload in payloads)
     found: list[bytes] = []
+    open_: list[bytes] = []
     while data:
-        some, length = ended(data, most)
+        begun, some, length = sorted_out(data, most)
         assert 0 < length <= len(data)
         assert len(some) == most or length == len(data)
+        open_ += begun
         found += some
         data = data[length:]
     assert found == [payload for kind, payload in payloads if kind == CLOSED]
+    # Those behind the last that was wanted are for the next time.
+    assert open_ == [payload for kind, payload in payloads if kind == OPEN]
 
 
 @pytest.mark.fault("F2")

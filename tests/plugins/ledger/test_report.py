@@ -11,13 +11,13 @@ from plugins.ledger.report import FIGURES, TOLD, report
 from plugins.ledger.table import insert, rows
 from proxy.api.database import Database
 
-from .making import DAY, NOON, a_row
+from .making import DAY, NOON, a_payload
 
 EVER = Query(0, 2**61)
 TODAY = NOON // DAY
 
 
-def put(database: Database, *batch: list[Any]) -> None:
+def put(database: Database, *batch: bytes) -> None:
     with database.begin() as connection:
         insert(connection, batch)
 
@@ -41,10 +41,10 @@ def test_nothing_is_no_group_and_a_sum_of_zero(database: Database) -> None:
 def test_figures_are_summed_by_group_the_dearest_first(database: Database) -> None:
     put(
         database,
-        a_row("a", cost_pico=1, team="red"),
-        a_row("b", cost_pico=5, team="blue", status=500),
-        a_row("c", cost_pico=2, team="red", end_reason="client_gone"),
-        a_row("d", cost_pico=None, cost_low_pico=0, cost_high_pico=9, team=None),
+        a_payload("a", cost_pico=1, team="red"),
+        a_payload("b", cost_pico=5, team="blue", status=500),
+        a_payload("c", cost_pico=2, team="red", end_reason="client_gone"),
+        a_payload("d", cost_pico=None, cost_low_pico=0, cost_high_pico=9, team=None),
     )
     groups, whole = asked(database, ("by", "team"))
     assert [*groups] == [("blue",), ("red",), (None,)]
@@ -56,13 +56,16 @@ def test_figures_are_summed_by_group_the_dearest_first(database: Database) -> No
 
 
 def test_what_is_only_looked_up_is_not_unpriced(database: Database) -> None:
-    put(database, a_row("a", method="GET", cost_pico=None, cost_high_pico=None, cost_low_pico=None))
+    put(database, a_payload("a", method="GET", cost_pico=None, cost_high_pico=None, cost_low_pico=None))
     assert asked(database)[1]["unpriced"] == 0
 
 
 def test_sums_above_what_a_column_holds_are_exact(database: Database) -> None:
     most = 2**63 - 1
-    put(database, *(a_row(f"{n}", cost_pico=most, cost_high_pico=most, cost_low_pico=most) for n in range(7)))
+    put(
+        database,
+        *(a_payload(f"{n}", cost_pico=most, cost_high_pico=most, cost_low_pico=most) for n in range(7)),
+    )
     with database.read() as connection:
         _, whole = report(connection, EVER)
     assert whole.cost == 7 * most
@@ -79,10 +82,10 @@ def test_sums_above_what_a_column_holds_are_exact(database: Database) -> None:
 def test_time_comes_in_buckets(database: Database, bucket: str, expected: list[str]) -> None:
     put(
         database,
-        a_row("a"),
-        a_row("b", started_at=NOON + 3_600_000_000),
-        a_row("c", started_at=NOON + 28 * DAY),
-        a_row("d", started_at=NOON + 28 * DAY, model_served="other"),
+        a_payload("a"),
+        a_payload("b", started_at=NOON + 3_600_000_000),
+        a_payload("c", started_at=NOON + 28 * DAY),
+        a_payload("d", started_at=NOON + 28 * DAY, model_served="other"),
     )
     groups, whole = asked(database, ("by", bucket))
     assert [key[0] for key in groups] == expected
@@ -107,9 +110,9 @@ def test_time_comes_in_buckets(database: Database, bucket: str, expected: list[s
 def test_filters(database: Database, filters: list[tuple[str, str]], expected: str) -> None:
     put(
         database,
-        a_row("a", cost_pico=1),
-        a_row("b", team="blue", status=500, cost_pico=2),
-        a_row("c", team="green", model_served=None, cost_pico=4),
+        a_payload("a", cost_pico=1),
+        a_payload("b", team="blue", status=500, cost_pico=2),
+        a_payload("c", team="green", model_served=None, cost_pico=4),
     )
     whole = asked(database, *filters)[1]
     assert whole["cost_usd"] == f"{sum(1 << 'abc'.index(one) for one in expected) / 10**12:.12f}".rstrip(
@@ -124,7 +127,9 @@ def test_totals_are_those_of_the_rows_whatever_they_are_grouped_by(database: Dat
     for n in range(400):
         team, amount = rng.choice(["red", "blue", None]), rng.randrange(10**13)
         cost[team] += amount
-        batch.append(a_row(f"{n}", team=team, cost_pico=amount, started_at=NOON + rng.randrange(90 * DAY)))
+        batch.append(
+            a_payload(f"{n}", team=team, cost_pico=amount, started_at=NOON + rng.randrange(90 * DAY))
+        )
     put(database, *batch)
     for by in ("team", "team,day", "team,month", "team,hour", "model,endpoint,team"):
         query = read([("since", "2020-01-01"), ("by", by)], dt.datetime(2027, 9, 1, tzinfo=dt.UTC))
@@ -139,7 +144,7 @@ def test_totals_are_those_of_the_rows_whatever_they_are_grouped_by(database: Dat
 
 
 def test_months_that_were_deleted_are_told_by_their_roll_ups(database: Database) -> None:
-    put(database, a_row("old", started_at=NOON - 40 * DAY, team=None), a_row("new"))
+    put(database, a_payload("old", started_at=NOON - 40 * DAY, team=None), a_payload("new"))
     before = asked(database, ("by", "team,month"))
     with database.begin() as connection:
         roll_up(connection, TODAY - 40)
@@ -155,7 +160,7 @@ def test_months_that_were_deleted_are_told_by_their_roll_ups(database: Database)
 
 def test_who_has_no_key_is_told_by_roll_ups_too(database: Database) -> None:
     old = NOON - 40 * DAY
-    put(database, a_row("a", started_at=old, key_id=None), a_row("b", started_at=old))
+    put(database, a_payload("a", started_at=old, key_id=None), a_payload("b", started_at=old))
     with database.begin() as connection:
         roll_up(connection, TODAY - 40)
         connection.execute(rows.delete())

@@ -21,7 +21,7 @@ from plugins.ledger.table import insert
 from plugins.ledger.told import NAMES
 from proxy.api import IDENTITY, Identity
 
-from .making import a_payload, a_row, server
+from .making import a_payload, server
 
 NOW = int(dt.datetime.now(dt.UTC).timestamp()) * 1_000_000
 
@@ -34,7 +34,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
     await ledger.stop()
 
 
-def put(ledger: Ledger, *batch: list[Any]) -> None:
+def put(ledger: Ledger, *batch: bytes) -> None:
     assert ledger._keeper.database is not None
     with ledger._keeper.database.begin() as connection:
         insert(connection, batch)
@@ -61,9 +61,9 @@ async def ask(ledger: Ledger, path: str, who: Identity | None = None, **headers:
 
 
 ROWS = [
-    a_row("a", started_at=NOW, cost_pico=10**12),
-    a_row("b", started_at=NOW, key_id="key-b", user="bob", team="blue", cost_pico=2 * 10**12),
-    a_row("c", started_at=NOW, key_id=None, user="carol", team=None, cost_pico=4 * 10**12),
+    a_payload("a", started_at=NOW, cost_pico=10**12),
+    a_payload("b", started_at=NOW, key_id="key-b", user="bob", team="blue", cost_pico=2 * 10**12),
+    a_payload("c", started_at=NOW, key_id=None, user="carol", team=None, cost_pico=4 * 10**12),
 ]
 ALICE, BOB, CAROL = (
     Identity("alice", "192.0.2.1", "key-a", "red"),
@@ -178,7 +178,7 @@ async def test_rows_of_the_same_user_by_another_key_are_anothers(
     put(ledger, *ROWS)
     put(
         ledger,
-        *(a_row(f"x-{user}", started_at=NOW, key_id="key-x", user=user) for user in ("alice", "carol")),
+        *(a_payload(f"x-{user}", started_at=NOW, key_id="key-x", user=user) for user in ("alice", "carol")),
     )
     lines = (await ask(ledger, "/usage/rows", who)).text.splitlines()
     assert [orjson.loads(line)["id"] for line in lines] == [own]
@@ -196,7 +196,7 @@ async def test_the_row_of_a_request_is_told_whole(ledger: Ledger) -> None:
 
 async def test_a_row_that_is_still_in_the_journal_is_found(ledger: Ledger) -> None:
     for n in range(5):
-        assert ledger._keeper.end(f"{n}", a_payload(f"{n}", started_at=NOW), patient=True)
+        assert ledger._keeper.end(a_payload(f"{n}", started_at=NOW), patient=True)
         assert (await ask(ledger, f"/usage/{n}")).status_code == 200
         assert (await ask(ledger, "/usage")).json()["total"]["requests"] == n + 1
 
@@ -254,7 +254,7 @@ async def test_a_ledger_that_is_off_says_so() -> None:
 
 
 async def test_rows_are_exported_as_lines_and_as_csv(ledger: Ledger) -> None:
-    put(ledger, *(a_row(f"{n:04}", started_at=NOW) for n in range(2500)))
+    put(ledger, *(a_payload(f"{n:04}", started_at=NOW) for n in range(2500)))
     lines = await ask(ledger, "/usage/rows")
     assert lines.headers["content-type"] == "application/x-ndjson"
     assert [orjson.loads(line)["id"] for line in lines.text.splitlines()] == [f"{n:04}" for n in range(2500)]
@@ -279,7 +279,7 @@ async def test_an_export_takes_no_more_memory_than_a_few_pages(
 ) -> None:
     monkeypatch.setattr(export, "PAGE", 50)
     many = 6_000
-    put(ledger, *(a_row(f"{n:07}", started_at=NOW) for n in range(many)))
+    put(ledger, *(a_payload(f"{n:07}", started_at=NOW) for n in range(many)))
     size = 0
 
     async def receive() -> Any:
@@ -302,7 +302,7 @@ async def test_an_export_takes_no_more_memory_than_a_few_pages(
 
 
 async def test_an_export_ends_when_nobody_listens(ledger: Ledger) -> None:
-    put(ledger, *(a_row(f"{n:07}", started_at=NOW) for n in range(5000)))
+    put(ledger, *(a_payload(f"{n:07}", started_at=NOW) for n in range(5000)))
     pieces: list[Any] = []
 
     async def receive() -> Any:

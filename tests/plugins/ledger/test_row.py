@@ -4,9 +4,10 @@ from typing import Any
 import orjson
 import pytest
 
-from plugins.ledger.columns import COLUMNS, TEXT, TOKENS
+from plugins.ledger import row as module
+from plugins.ledger.columns import KEPT, TEXT, TOKENS
 from plugins.ledger.money import MOST
-from plugins.ledger.row import cleaned, closed, crashed, opened, stored
+from plugins.ledger.row import First, cleaned, closed, crashed, opened, stored, tidied, values
 from proxy.api import (
     COST,
     ESTIMATE,
@@ -37,7 +38,7 @@ class Rows(Plugin):
     def __init__(self, at_end: dict[Slot[Any], Any] | None = None, reply: Reply | None = None) -> None:
         self._at_end = at_end or {}
         self._reply = reply
-        self.first = b""
+        self.first: First = (b"", b"", b"")
         self.last = b""
 
     async def on_request(self, ex: Exchange) -> Reply | None:
@@ -52,7 +53,7 @@ class Rows(Plugin):
     @property
     def row(self) -> dict[str, Any]:
         (row,) = stored([self.last])
-        return dict(zip(COLUMNS, row, strict=True))
+        return dict(zip(KEPT, row, strict=True))
 
 
 async def row_of(
@@ -141,7 +142,7 @@ async def test_no_content_is_in_a_row() -> None:
         "/v1/chat/completions", {"messages": "a-secret-prompt"}, [("authorization", "Bearer sk-secret")]
     )
     await play([rows], request, json({"choices": "a-secret-completion"}), given={IDENTITY: ALICE})
-    assert b"secret" not in rows.first + rows.last
+    assert b"secret" not in b"".join(rows.first) + rows.last
 
 
 async def test_an_answer_without_usage_costs_something_between_nothing_and_the_estimate() -> None:
@@ -252,6 +253,20 @@ async def test_strangers_words_are_cut_and_cleaned() -> None:
     assert row["output_tokens"] == MOST
 
 
+async def test_what_is_remembered_of_callers_and_paths_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = module._Lines()
+    monkeypatch.setattr(module, "_WHAT", lines)
+    for n in range(module.LINES + 5):
+        row = await row_of(post(f"/v1/{n}", {}))
+        assert row["path"] == f"/v1/{n}"
+        assert len(lines) <= module.LINES
+    assert len(lines) == 5
+    row = await row_of(post("/v1/" + "p" * 2000, {}))
+    assert row["path"] == "/v1/" + "p" * (TEXT - 4)
+    assert len(lines) == 5  # too long to be remembered
+    assert (await row_of(post("/v1/5", {})))["path"] == "/v1/5"
+
+
 @pytest.mark.parametrize("trace", ["", "00-short", "x" * 54])
 async def test_what_is_no_traceparent_is_no_trace(trace: str) -> None:
     row = await row_of(get("/v1/models", [("traceparent", trace)]))
@@ -261,7 +276,8 @@ async def test_what_is_no_traceparent_is_no_trace(trace: str) -> None:
 async def test_a_crashed_row_has_what_was_known_when_it_began() -> None:
     rows = Rows()
     await play([rows], post("/v1/responses", {}), given={IDENTITY: ALICE, ESTIMATE: ESTIMATED})
-    row = dict(zip(COLUMNS, crashed(rows.first), strict=True))
+    (crash,) = stored([crashed(b"".join(rows.first))])
+    row = dict(zip(KEPT, crash, strict=True))
     known = {name: value for name, value in row.items() if value is not None}
     assert known.pop("id")
     assert known.pop("started_at")
@@ -284,9 +300,15 @@ async def test_a_crashed_row_has_what_was_known_when_it_began() -> None:
     }
 
 
-def test_many_rows_are_read_in_pieces_and_in_order() -> None:
-    payloads = [orjson.dumps([f"{n}", *[None] * (len(COLUMNS) - 1)]) for n in range(123)]
-    assert [row[0] for row in stored(payloads)] == [f"{n}" for n in range(123)]
+def test_many_lines_are_read_in_pieces_and_in_order() -> None:
+    lines = [b'"%d",null' % n for n in range(234)]
+    assert values(lines) == [value for n in range(234) for value in (f"{n}", None)]
+    assert values([b'"a\\u0000"', b"7"]) == ["a\ufffd", 7]
+
+
+def test_a_tidied_row_has_nothing_that_some_database_does_not_take() -> None:
+    odd = b'"a\\u0000",%d\n"b"\nnull,true' % 2**63
+    assert tidied(odd) == '"a\ufffd",%d\n"b"\nnull,true'.encode() % MOST
 
 
 def test_a_cleaned_row_is_one_that_any_database_takes() -> None:

@@ -1,5 +1,6 @@
 import errno
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,24 @@ def test_a_file_that_was_made_shorter_is_no_file_without_rows(tmp_path: Path) ->
     segment.remove()
 
 
+@pytest.mark.parametrize("promised", [True, False])
+def test_one_that_begins_anew_has_nothing_of_what_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promised: bool
+) -> None:
+    if not promised:
+        monkeypatch.delattr(os, "posix_fallocate")
+    segment = Segment(tmp_path / "1.log")
+    for _ in range(3):
+        assert segment.write(b"x" * (SIZE // 3))
+    segment.empty(tmp_path / "2.log")
+    assert [path.name for path in tmp_path.iterdir()] == ["2.log"]
+    assert (segment.at, (tmp_path / "2.log").read_bytes()) == (0, bytes(SIZE))
+    assert segment.write(b"abc")
+    assert (tmp_path / "2.log").read_bytes()[:5] == b"abc\0\0"
+    segment.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.fault("F2")
 def test_what_is_written_survives_a_killed_process(tmp_path: Path) -> None:
     program = (
@@ -39,6 +58,27 @@ def test_what_is_written_survives_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "1.log"
     assert subprocess.run([sys.executable, "-c", program, str(path)], env=os.environ).returncode == -9
     assert path.read_bytes()[:5] == b"kept\0"
+
+
+def test_its_pages_are_there_before_they_are_written_to(tmp_path: Path) -> None:
+    segment = Segment(tmp_path / "1.log")
+    assert segment.write(b"x")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(SIZE // 65536 - 1):
+        assert segment.write(b"x" * 65536)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    segment.remove()
+    assert faults < SIZE // 4096 // 4
+
+
+def test_a_kernel_that_makes_no_pages_ahead_makes_them_when_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.ledger.segment._POPULATE_WRITE", 9999)  # EINVAL, as before Linux 5.14
+    segment = Segment(tmp_path / "1.log")
+    assert segment.write(b"abc")
+    assert segment.read(0, 3) == b"abc"
+    segment.remove()
 
 
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from plugins.ledger.sink import SqlSink
 from plugins.ledger.table import daily, rows
 from proxy.api.database import Database
 
-from .making import DAY, a_database, a_row
+from .making import DAY, a_database, a_payload
 
 TODAY = dt.date(2026, 10, 6)
 MIDNIGHT = int(dt.datetime(2026, 10, 6, tzinfo=dt.UTC).timestamp()) * 1_000_000
@@ -40,33 +40,37 @@ def test_days_that_are_over_are_rolled_up_and_today_is_not(
     sink: SqlSink, database: Database, now: int
 ) -> None:
     sink.write(
-        [a_row("a", started_at=now), a_row("b", started_at=now - DAY), a_row("c", started_at=now - 2 * DAY)]
+        [
+            a_payload("a", started_at=now),
+            a_payload("b", started_at=now - DAY),
+            a_payload("c", started_at=now - 2 * DAY),
+        ]
     )
     sink.keep_house()
     assert counts(database) == (3, 2)
 
 
 def test_a_row_that_comes_late_is_in_its_days_roll_up(sink: SqlSink, database: Database) -> None:
-    sink.write([a_row("a", started_at=NOW - DAY)])
+    sink.write([a_payload("a", started_at=NOW - DAY)])
     sink.keep_house()
-    sink.write([a_row("b", started_at=NOW - DAY)])
+    sink.write([a_payload("b", started_at=NOW - DAY)])
     sink.keep_house()
     assert counts(database) == (2, 2)
 
 
 def test_a_batch_of_several_days_is_in_the_roll_up_of_each(sink: SqlSink, database: Database) -> None:
     sink.keep_house()  # from here on it knows of days by what is written
-    sink.write([a_row(f"{n}", started_at=NOW - days * DAY) for n, days in enumerate((0, 2, 1, 2, 0))])
+    sink.write([a_payload(f"{n}", started_at=NOW - days * DAY) for n, days in enumerate((0, 2, 1, 2, 0))])
     sink.keep_house()
     assert counts(database) == (5, 3)
 
 
 def test_rows_of_old_months_go_and_their_sums_stay(sink: SqlSink, database: Database) -> None:
-    sink.write([a_row("old", started_at=NOW - 70 * DAY), a_row("new", started_at=NOW)])
+    sink.write([a_payload("old", started_at=NOW - 70 * DAY), a_payload("new", started_at=NOW)])
     for _ in range(3):
         sink.keep_house()
     assert counts(database) == (1, 1)
-    sink.write([a_row("late", started_at=NOW - 70 * DAY)])
+    sink.write([a_payload("late", started_at=NOW - 70 * DAY)])
     for _ in range(3):
         sink.keep_house()
     assert counts(database) == (1, 1)  # the sums of what is gone are not made anew
@@ -74,7 +78,7 @@ def test_rows_of_old_months_go_and_their_sums_stay(sink: SqlSink, database: Data
 
 def test_nothing_is_deleted_where_all_is_to_be_kept(sink: SqlSink, database: Database) -> None:
     sink.keep_months = None
-    sink.write([a_row("old", started_at=NOW - 9000 * DAY)])
+    sink.write([a_payload("old", started_at=NOW - 9000 * DAY)])
     sink.keep_house()
     assert counts(database) == (1, 1)
 
@@ -89,8 +93,8 @@ def test_a_lock_of_others_holds_the_writer_for_no_longer_than_it_may(
     with database.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE weir_ledger")
         with pytest.raises(OperationalError, match="statement timeout"):
-            sink.write([a_row("a")])
-    sink.write([a_row("a")])
+            sink.write([a_payload("a")])
+    sink.write([a_payload("a")])
     assert counts(database) == (1, 0)
     database.dispose()
 
@@ -102,7 +106,7 @@ def test_a_lock_of_others_holds_the_house_for_no_longer_than_it_may_and_the_day_
     monkeypatch.setattr(module, "LOCKED_WITHIN", 100)
     database = a_database(postgres)
     sink = SqlSink(database, None, today)
-    sink.write([a_row("a", started_at=NOW - DAY)])
+    sink.write([a_payload("a", started_at=NOW - DAY)])
     with database.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE weir_usage_daily")
         with pytest.raises(OperationalError, match="lock timeout"):
@@ -118,6 +122,6 @@ def test_it_does_not_keep_house_all_the_time(
 ) -> None:
     monkeypatch.setattr(module, "HOUSE_EVERY", 60.0)
     sink.keep_house()
-    sink.write([a_row("a", started_at=NOW - DAY)])
+    sink.write([a_payload("a", started_at=NOW - DAY)])
     sink.keep_house()
     assert counts(database) == (1, 0)
