@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from time import monotonic_ns
@@ -139,14 +140,11 @@ class Journal:
         """The oldest segment is needed no more."""
         segment = self.segments.popleft()
         if self._spare is None:
-            try:
+            with suppress(OSError):  # what it has is in the database
                 segment.empty(self._next_path())
-            except OSError:  # what it has is in the database
-                segment.remove()
-            else:
                 self._spare = segment
-        else:
-            segment.remove()
+                return
+        segment.remove()
 
     def close(self, *, done: bool) -> None:
         """Let go of everything. Where all is `done` nothing is left, else another process takes it over."""

@@ -14,7 +14,7 @@ import orjson
 
 from proxy.api import COST, ESTIMATE, IDENTITY, USAGE, End, Exchange, Identity, Usage
 
-from .columns import COMMON, COMMON_FIRST, COMMON_THEN, OWN, OWN_FIRST, OWN_THEN, TEXT, TOKENS, WHO
+from .columns import COMMON, COMMON_FIRST, COMMON_THEN, KEPT, OWN, OWN_FIRST, OWN_THEN, TEXT, TOKENS, WHO
 from .money import MOST, ceiling, floor, pico
 
 _NOBODY: Final = Identity("", "")
@@ -206,7 +206,7 @@ def crashed(payload: bytes) -> bytes:
     """The row of a request whose process died before it ended, by its open record: what it cost lies between
     nothing and its estimate."""
     own, who, what = payload.split(b"\n")
-    limit = cleaned(orjson.loads(b"[" + own + b"]"))[_LIMIT]
+    limit = values((own,))[_LIMIT]
     then = dict.fromkeys((*OWN_THEN, *COMMON_THEN)) | {"end_reason": "crashed", "end_code": "process_died"}
     then["usage_provenance"] = "none" if limit is None else "bounded"
     if limit is not None:
@@ -222,8 +222,9 @@ def crashed(payload: bytes) -> bytes:
 
 def stored(payloads: Sequence[bytes]) -> Iterator[Sequence[Any]]:
     """Rows of the journal as a database takes them, in the order of `KEPT`."""
-    for payload in payloads:
-        yield values((payload.replace(b"\n", b","),))
+    found, width = values([payload.replace(b"\n", b",") for payload in payloads]), len(KEPT)
+    for at in range(0, len(found), width):
+        yield found[at : at + width]
 
 
 def values(lines: Sequence[bytes]) -> list[Any]:
@@ -245,7 +246,7 @@ def readable(payload: bytes, *, ended: bool) -> bool:
     """Whether a record of the journal has the columns that this version has."""
     expected = (OWN, WHO, COMMON) if ended else (OWN_FIRST, WHO, COMMON_FIRST)
     try:
-        found = [orjson.loads(b"[" + line + b"]") for line in payload.split(b"\n")]
+        found = [values((line,)) for line in payload.split(b"\n")]
     except orjson.JSONDecodeError:
         return False
     return [*map(len, found)] == [*map(len, expected)] and isinstance(found[0][0], str)

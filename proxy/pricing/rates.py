@@ -179,16 +179,14 @@ class Rates:
 
     def input(self, tokens: int) -> Decimal | None:
         """What so many tokens of uncached text cost."""
-        return None if self._input is None else _amount(max(tokens, 0) * self._input, self._unit)
+        return None if self._input is None else self.amount(max(tokens, 0) * self._input)
 
     def dearest(self, units: Sequence[str]) -> Decimal | None:
         """The highest of the rates of these units, per token; None if there is none of them."""
-        return max(
-            (_amount(self._rates[unit], self._unit) for unit in units if unit in self._rates), default=None
-        )
+        return max((self.amount(self._rates[unit]) for unit in units if unit in self._rates), default=None)
 
     def _sum(self, parts: Mapping[str, int], rates: Mapping[str, int]) -> Decimal:
-        return _amount(sum(rates[unit] * tokens for unit, tokens in parts.items() if tokens), self._unit)
+        return self.amount(sum(rates[unit] * tokens for unit, tokens in parts.items() if tokens))
 
 
 class Ceiling:
@@ -250,7 +248,3 @@ def _whole(per_million: Mapping[str, Decimal]) -> tuple[dict[str, int], Decimal]
     digits = max((-int(rate.as_tuple().exponent) for rate in per_million.values()), default=0)
     whole = {unit: int(EXACT.scaleb(rate, digits)) for unit, rate in per_million.items()}
     return whole, EXACT.scaleb(Decimal(1), -digits - MILLION)
-
-
-def _amount(total: int, unit: Decimal) -> Decimal:
-    return _normalize(_multiply(total, unit))

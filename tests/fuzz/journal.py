@@ -15,6 +15,7 @@ from plugins.ledger.record import CLOSED, OPEN, record, records
 from plugins.ledger.replay import adopt
 from plugins.ledger.row import stored
 
+FIRST: Final = (*OWN_FIRST, *WHO, *COMMON_FIRST)
 FOLDER: Final = Path(tempfile.mkdtemp(prefix="weir-fuzz-"))
 atexit.register(shutil.rmtree, FOLDER)
 
@@ -67,8 +68,10 @@ def _replay(journal: bytes, damaged_from: int) -> None:
     assert set(ids) <= known, "a row that nobody wrote"
     for row in rows:
         number = int(row[0].removeprefix("request-"))
-        assert row[1] == 1_700_000_000_000_000 + number
         assert len(row) == len(KEPT)
+        known_first = {name: value for name, value in zip(KEPT, row, strict=True) if name in FIRST}
+        first: dict[str, Any] = dict.fromkeys(FIRST)
+        assert known_first == first | {"id": row[0], "started_at": 1_700_000_000_000_000 + number}
     at = 0
     for number, each in enumerate(RECORDS):
         at += len(each)

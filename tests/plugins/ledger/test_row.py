@@ -26,6 +26,8 @@ from proxy.api import (
 )
 from proxy.api.testing import Script, Sent, get, json, play, post, sse
 
+from .making import a_payload, column
+
 ALICE = Identity("alice", "192.0.2.1", "key-a", "red", "bob")
 ESTIMATED = Estimate(120, "tiktoken", 100, 16384, Decimal("0.0099"), None, "gpt-4o")
 USED = Usage(100, 50, 20, model="gpt-4o-2024-08-06", service_tier="default")
@@ -298,6 +300,11 @@ async def test_a_crashed_row_has_what_was_known_when_it_began() -> None:
         "cost_low_pico": 0,
         "cost_high_pico": 9_900_000_000,
     }
+
+
+def test_many_rows_are_read_in_pieces_and_in_order() -> None:
+    payloads = [a_payload(f"{n}") for n in range(234)]
+    assert [column(row, "id") for row in stored(payloads)] == [f"{n}" for n in range(234)]
 
 
 def test_many_lines_are_read_in_pieces_and_in_order() -> None:

@@ -267,6 +267,21 @@ def test_a_journal_that_cannot_grow_says_so_once_and_recovers(
     assert stand.journal.append(OPEN, piece)
 
 
+def test_on_a_full_disk_the_journal_goes_on_as_long_as_the_database_takes_rows(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    stand.writer.start()
+    piece = b'"x","' + b"x" * (SIZE // 2) + b'"'
+    assert stand.journal.append(OPEN, piece)
+    for _ in range(6):
+        until(lambda: stand.journal.append(OPEN, piece))
+        assert stand.flush()
+
+
 def test_without_a_journal_rows_come_through_memory_alone() -> None:
     sink = Memory()
     writer = Writer(None, None, sink)
